@@ -1,0 +1,118 @@
+"""The closed list of changes a decision may make to Stage-3's state.
+
+A decision never writes: it returns changes, and the store applies them in the commit that holds
+their events. Deliberately absent: a change that deletes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from stage3_service.audit.outcome import PlanOutcome
+    from stage3_service.audit.records import RequestScope
+    from stage3_service.tokens.token import CapabilityToken
+
+
+@dataclass(frozen=True, slots=True)
+class TokenIssued:
+    """Add a token."""
+
+    token: CapabilityToken
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRevoked:
+    """Leave a tombstone that outlives the token."""
+
+    token_id: str
+    token_key: bytes
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFirstUsed:
+    """Note when the token's first plan was admitted."""
+
+    token_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TokenExpiryObserved:
+    """Note that TOKEN_EXPIRED has been recorded, so that it is recorded once."""
+
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCharged:
+    """Add to a token's usage: invocations, and response bytes (negative to settle a reservation).
+
+    `plan_started_at` is set on the first start of a plan, which alone counts for the frequency.
+    """
+
+    token_id: str
+    invocations: int
+    response_bytes: int
+    plan_started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanAdmitted:
+    """Consume the request identifier and note the plan as running."""
+
+    plan_id: str
+    scope: RequestScope
+    plan_digest: bytes
+    token_key: bytes
+    token_id: str
+    steps: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """Note the step whose effect may now happen."""
+
+    plan_id: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanEnded:
+    """Store the outcome; no step runs any more."""
+
+    plan_id: str
+    outcome: PlanOutcome
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceHalted:
+    """Let no step start from here on."""
+
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceResumed:
+    """Let steps start again."""
+
+
+Change = (
+    TokenIssued
+    | TokenRevoked
+    | TokenFirstUsed
+    | TokenExpiryObserved
+    | TokenCharged
+    | PlanAdmitted
+    | StepStarted
+    | PlanEnded
+    | ServiceHalted
+    | ServiceResumed
+)

@@ -1,0 +1,113 @@
+"""One audit event: its closed vocabulary and its bytes.
+
+The bytes are final: they are the leaves of the log's Merkle tree, specified in `docs/spec/log.md`
+and held by vectors. Deliberately absent: free text, secrets and anything derived from a credential
+that was not accepted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from servicekit.canonical_json import canonicalize
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from servicekit.ijson import JsonValue
+
+EVENT_VERSION = 1
+
+
+class EventType(StrEnum):
+    """Name what happened. The list is closed and every member is emitted by a real path."""
+
+    TOKEN_ISSUED = "TOKEN_ISSUED"
+    TOKEN_FIRST_USED = "TOKEN_FIRST_USED"
+    TOKEN_VALIDATION = "TOKEN_VALIDATION"
+    AUTHORIZATION_SCOPE_CHECK = "AUTHORIZATION_SCOPE_CHECK"
+    RESOURCE_LIMIT_CHECK = "RESOURCE_LIMIT_CHECK"
+    DATA_BOUNDARY_CHECK = "DATA_BOUNDARY_CHECK"
+    EXECUTION_STARTED = "EXECUTION_STARTED"
+    EXECUTION_COMPLETED = "EXECUTION_COMPLETED"
+    EXECUTION_DENIED = "EXECUTION_DENIED"
+    TOKEN_REVOKED = "TOKEN_REVOKED"
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"
+    BOUNDARY_VIOLATION = "BOUNDARY_VIOLATION"
+    OPERATION_ABORTED = "OPERATION_ABORTED"
+    SERVICE_HALTED = "SERVICE_HALTED"
+    SERVICE_RESUMED = "SERVICE_RESUMED"
+    LATE_OUTCOME = "LATE_OUTCOME"
+    DENIALS_SUPPRESSED = "DENIALS_SUPPRESSED"
+
+
+class Status(StrEnum):
+    """Say how it went."""
+
+    SUCCESS = "success"
+    DENIED = "denied"
+    FAILED = "failed"
+    STARTED = "started"
+    EXPIRED = "expired"
+    ABORTED = "aborted"
+
+
+_NO_DATA: Mapping[str, JsonValue] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """Hold an event before the log has given it a position and a time.
+
+    `salts` are pairs of a commitment's name and its 32-byte salt. They are stored beside the log,
+    never in it, so that a committed value can be disclosed alone and erased without touching the
+    tree. A denied event names its reason.
+    """
+
+    event_type: EventType
+    status: Status
+    user_id: str | None = None
+    token_id: str | None = None
+    plan_id: str | None = None
+    step: int | None = None
+    domain: str | None = None
+    method: str | None = None
+    reason: str | None = None
+    additional_data: Mapping[str, JsonValue] = field(default=_NO_DATA)
+    salts: tuple[tuple[str, bytes], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a denial without a reason: it could not be explained afterwards."""
+        if self.status is Status.DENIED and not self.reason:
+            message = f"a denied {self.event_type} needs a reason"
+            raise ValueError(message)
+
+
+def encode_event(event: NewEvent, seq: int, now: datetime) -> bytes:
+    """Return the RFC 8785 bytes of an event at position `seq`, recorded at `now` (aware, UTC)."""
+    return canonicalize(
+        {
+            "additional_data": dict(event.additional_data),
+            "domain": event.domain,
+            "event_type": event.event_type.value,
+            "method": event.method,
+            "plan_id": event.plan_id,
+            "reason": event.reason,
+            "seq": seq,
+            "status": event.status.value,
+            "step": event.step,
+            "timestamp": format_timestamp(now),
+            "token_id": event.token_id,
+            "user_id": event.user_id,
+            "v": EVENT_VERSION,
+        }
+    )
+
+
+def format_timestamp(instant: datetime) -> str:
+    """Return RFC 3339 with microseconds and `Z`. The instant is aware and in UTC."""
+    return instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,54 @@
+"""What the journal knows when a decision is taken, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from stage3_service.audit.outcome import PlanOutcome
+    from stage3_service.tokens.token import CapabilityToken
+    from stage3_service.tokens.usage import TokenUsage
+
+
+@dataclass(frozen=True, slots=True)
+class RequestScope:
+    """Identify a request (AIP-155): the verified client, whom it acts for, its own identifier."""
+
+    caller: str
+    user_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRecord:
+    """Hold an admitted plan. `outcome` is None while it runs, `running_step` while none runs."""
+
+    plan_id: str
+    scope: RequestScope
+    plan_digest: bytes
+    token_key: bytes
+    token_id: str
+    steps: int
+    running_step: int | None
+    outcome: PlanOutcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """Hold a token and what has become of it since it was issued."""
+
+    token: CapabilityToken
+    usage: TokenUsage
+    revoked_at: datetime | None
+    expiry_recorded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HaltState:
+    """Say why and since when no step may start."""
+
+    reason: str
+    since: datetime
