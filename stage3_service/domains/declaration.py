@@ -1,0 +1,173 @@
+"""What a domain declares about itself, and the one immutable catalogue of all declarations.
+
+Guards the rule that only what is declared can be called: the gates look a method up here and find
+it or do not. Deliberately absent: reading a declarations file (`domains.parse_declarations` and
+`adapters.declarations_file`), compiling JSON Schema (a validator is handed in ready), and any way
+to add to a catalogue after it was made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Protocol, Self
+
+from servicekit.ijson import JsonValue
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+"""Form of a domain's and of a method's name, matched in full."""
+
+MAX_DURATION_S = 300.0
+"""No call is served for longer than this many seconds, so no method may claim more."""
+
+MAX_RESPONSE_BYTES = 1_048_576
+"""Bound of one response in bytes; the plan's own bound of 8 MiB is reserved from it."""
+
+
+class Repetition(StrEnum):
+    """What a method promises when the same idempotency key reaches it again."""
+
+    FENCING = "fencing"
+    """The domain remembers the key: the effect happens once, the answer is the first one's."""
+    IDEMPOTENT = "idempotent"
+    """Running it again changes nothing further."""
+    NEITHER = "neither"
+    """Nothing is promised."""
+
+
+class ParametersValidator(Protocol):
+    """A compiled JSON Schema of parameters. Pure: the same value gives the same verdict."""
+
+    def first_error(self, value: JsonValue) -> str | None:
+        """Name the first offence as `path: description`, or answer None when there is none.
+
+        The description never quotes a value: parameters may be secrets.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MethodDeclaration:
+    """One method: what it does, how long it may take, and how much it may answer."""
+
+    name: str
+    description: str
+    max_duration_s: float
+    max_response_bytes: int
+    repetition: Repetition
+    parameters_schema_json: bytes | None = None
+    validator: ParametersValidator | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a declaration that no gate could enforce.
+
+        Raises:
+            ValueError: the name is malformed, a limit is out of range, or a schema came without
+                its validator or a validator without its schema.
+
+        """
+        if NAME.fullmatch(self.name) is None:
+            message = f"method name {self.name!r} is not [a-z][a-z0-9_]{{0,63}}"
+            raise ValueError(message)
+        if not 0 < self.max_duration_s <= MAX_DURATION_S:
+            message = f"max_duration_s must be over 0 and at most {MAX_DURATION_S:g} seconds"
+            raise ValueError(message)
+        if not 0 < self.max_response_bytes <= MAX_RESPONSE_BYTES:
+            message = f"max_response_bytes must be 1 to {MAX_RESPONSE_BYTES}"
+            raise ValueError(message)
+        if (self.parameters_schema_json is None) is not (self.validator is None):
+            message = "a schema and its validator are declared together or not at all"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainDeclaration:
+    """One domain: its name, the adapter that reaches it, where, and its methods by name."""
+
+    name: str
+    adapter: str
+    endpoint: str | None
+    methods: Mapping[str, MethodDeclaration]
+
+    def __post_init__(self) -> None:
+        """Take a private copy of the methods, so that nobody can add one afterwards.
+
+        Raises:
+            ValueError: the name is malformed, there is no method, or a method is filed under
+                another name than its own.
+
+        """
+        if NAME.fullmatch(self.name) is None:
+            message = f"domain name {self.name!r} is not [a-z][a-z0-9_]{{0,63}}"
+            raise ValueError(message)
+        if not self.methods:
+            message = f"domain {self.name!r} declares no method"
+            raise ValueError(message)
+        for name, method in self.methods.items():
+            if name != method.name:
+                message = f"method {method.name!r} is filed under {name!r}"
+                raise ValueError(message)
+        object.__setattr__(self, "methods", MappingProxyType(dict(self.methods)))
+
+
+class Catalogue:
+    """Every declared domain, by exact name. Immutable, and safe to read from any thread."""
+
+    __slots__ = ("_domains",)
+
+    _domains: Mapping[str, DomainDeclaration]
+
+    def __init__(self, domains: Iterable[DomainDeclaration]) -> None:
+        """Collect the declarations.
+
+        Raises:
+            ValueError: two domains have the same name.
+
+        """
+        collected: dict[str, DomainDeclaration] = {}
+        for domain in domains:
+            if domain.name in collected:
+                message = f"domain {domain.name!r} is declared twice"
+                raise ValueError(message)
+            collected[domain.name] = domain
+        object.__setattr__(self, "_domains", MappingProxyType(collected))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse every assignment."""
+        message = f"a catalogue is immutable: {name} cannot be set"
+        raise AttributeError(message)
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse every deletion."""
+        message = f"a catalogue is immutable: {name} cannot be deleted"
+        raise AttributeError(message)
+
+    @property
+    def domains(self) -> Mapping[str, DomainDeclaration]:
+        """The declarations by name, in declared order; a read-only view."""
+        return self._domains
+
+    def __iter__(self) -> Iterator[DomainDeclaration]:
+        """Yield the declarations in declared order."""
+        return iter(self._domains.values())
+
+    def domain(self, name: str) -> DomainDeclaration | None:
+        """Return the domain of exactly this name, or None."""
+        return self._domains.get(name)
+
+    def method(self, domain: str, method: str) -> MethodDeclaration | None:
+        """Return the method of exactly these names, or None when either is not declared."""
+        declared = self._domains.get(domain)
+        return None if declared is None else declared.methods.get(method)
+
+    def extended(self, further: Iterable[DomainDeclaration]) -> Self:
+        """Return a new catalogue that holds these domains too.
+
+        Raises:
+            ValueError: a name is already taken.
+
+        """
+        return type(self)([*self, *further])
