@@ -38,6 +38,10 @@ class Repetition(StrEnum):
     """Nothing is promised."""
 
 
+class SchemaRefused(ValueError):  # noqa: N818 - named as what happened to the schema
+    """A JSON Schema cannot be compiled; the text says why."""
+
+
 class ParametersValidator(Protocol):
     """A compiled JSON Schema of parameters. Pure: the same value gives the same verdict."""
 

@@ -1,0 +1,108 @@
+"""Reads the domains file: TOML or strict JSON in, the catalogue out.
+
+Guards the start against a file that is missing, unreadable, too large, or holds a value that JSON
+cannot carry. Deliberately absent: includes, environment substitution and any other way in which a
+file could mean something that is not written in it.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from servicekit.ijson import JsonLimits, JsonRefused, JsonValue, parse
+from stage3_service.adapters.builtin import notebook, text
+from stage3_service.adapters.json_schema import compile_schema
+from stage3_service.domains.declaration import Catalogue, DomainDeclaration, MethodDeclaration
+from stage3_service.domains.parse_declarations import (
+    BUILTIN_ADAPTER,
+    DeclarationsRefused,
+    parse_declarations,
+)
+
+MAX_FILE_BYTES = 1_048_576
+"""A mebibyte declares thousands of methods; a larger file is another file by mistake."""
+
+BUILTIN_METHODS: Mapping[str, Mapping[str, MethodDeclaration]] = MappingProxyType(
+    {"text": text.DECLARATIONS, "notebook": notebook.DECLARATIONS}
+)
+"""What each builtin domain declares by itself."""
+
+_LIMITS = JsonLimits(max_bytes=MAX_FILE_BYTES)
+
+
+def builtin_catalogue() -> Catalogue:
+    """Return the catalogue served without a file: both builtin domains, with all their methods."""
+    return Catalogue(
+        DomainDeclaration(name, BUILTIN_ADAPTER, name, methods)
+        for name, methods in BUILTIN_METHODS.items()
+    )
+
+
+def read_declarations(path: Path | None) -> Catalogue:
+    """Return what the file at `path` declares, or the builtin catalogue when there is no file.
+
+    Raises:
+        DeclarationsRefused: with every problem of the file.
+
+    """
+    if path is None:
+        return builtin_catalogue()
+    try:
+        raw = _read(path)
+    except _FileProblem as problem:
+        raise DeclarationsRefused([f"{path}: {problem}"]) from problem
+    return parse_declarations(raw, validators=compile_schema, builtin=BUILTIN_METHODS)
+
+
+class _FileProblem(Exception):
+    """The file has no content to parse."""
+
+
+def _read(path: Path) -> JsonValue:
+    readers = {".toml": _decode_toml, ".json": _decode_json}
+    reader = readers.get(path.suffix)
+    if reader is None:
+        raise _FileProblem("the name must end in .toml or .json")
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise _FileProblem(f"cannot be read: {error.strerror}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise _FileProblem(f"has more than {MAX_FILE_BYTES} bytes")
+    return reader(data)
+
+
+def _decode_json(data: bytes) -> JsonValue:
+    try:
+        return parse(data, _LIMITS).value
+    except JsonRefused as refused:
+        raise _FileProblem(f"is not strict JSON: {refused}") from refused
+
+
+def _decode_toml(data: bytes) -> JsonValue:
+    try:
+        return _as_json(tomllib.loads(data.decode()), "")
+    except RecursionError as error:
+        raise _FileProblem("is nested too deeply") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _FileProblem(f"is not TOML: {error}") from error
+
+
+def _as_json(value: object, path: str) -> JsonValue:
+    """Return the value as JSON knows it; TOML also has dates and numbers that JSON has not."""
+    match value:
+        case dict():
+            return {str(key): _as_json(inner, f"{path}.{key}") for key, inner in value.items()}
+        case list():
+            return [_as_json(inner, f"{path}[{index}]") for index, inner in enumerate(value)]
+        case bool() | int() | str():
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case _:
+            raise _FileProblem(f"{path.lstrip('.')}: a value that JSON does not have")
