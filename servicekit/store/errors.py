@@ -1,0 +1,93 @@
+"""Guard the ways in which a store refuses, each with what to do next and an exit code.
+
+The exit codes are those of sysexits.h: 74 EX_IOERR, 75 EX_TEMPFAIL, 78 EX_CONFIG.
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "ClockStepped",
+    "CommitOverdue",
+    "StoreClosed",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreExists",
+    "StoreLocked",
+    "StoreMismatch",
+    "StoreMissing",
+    "StorePoisoned",
+    "StoreTooNew",
+    "StoreTooOld",
+]
+
+
+class StoreError(Exception):
+    """The store refused. `advice` says what to do; `exit_code` is for a process that ends so."""
+
+    exit_code: ClassVar[int] = 74
+
+    def __init__(self, description: str, *, advice: str) -> None:
+        """Describe what is wrong and what to do about it, without a value from any row."""
+        super().__init__(description)
+        self.advice = advice
+
+
+class StoreMissing(StoreError):
+    """There is no store at this path."""
+
+    exit_code: ClassVar[int] = 78
+
+
+class StoreExists(StoreError):
+    """A store, or what is left of one, is already at this path."""
+
+    exit_code: ClassVar[int] = 78
+
+
+class StoreMismatch(StoreError):
+    """The file is another service's store, or no store at all."""
+
+    exit_code: ClassVar[int] = 78
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer version of this program."""
+
+    exit_code: ClassVar[int] = 78
+
+
+class StoreTooOld(StoreError):
+    """The store was written by an older version of this program."""
+
+    exit_code: ClassVar[int] = 78
+
+
+class StoreLocked(StoreError):
+    """Another process has the store open for writing."""
+
+    exit_code: ClassVar[int] = 75
+
+
+class StoreCorrupt(StoreError):
+    """What is stored does not agree with itself; `first_bad_seq` says from where, if known."""
+
+    def __init__(self, description: str, *, advice: str, first_bad_seq: int | None = None) -> None:
+        """Describe the damage and, where it can be told, the first bad entry."""
+        super().__init__(description, advice=advice)
+        self.first_bad_seq = first_bad_seq
+
+
+class StorePoisoned(StoreError):
+    """A write failed earlier, so nothing more is written until the process starts again."""
+
+
+class CommitOverdue(StoreError):
+    """A commit did not become durable in its time; whether it ever will be is unknown."""
+
+
+class ClockStepped(StoreError):
+    """The wall clock stepped, so expiries cannot be judged until somebody has looked at it."""
+
+
+class StoreClosed(StoreError):
+    """The store was closed in good order and takes no more work."""

@@ -1,0 +1,174 @@
+"""Guard one batch: works share a transaction, and none suffers from another's failure.
+
+Events are kept aside and hashed and inserted together at the end: one statement for the batch, no
+tree arithmetic for works that are rolled back. A savepoint is opened when a work first writes, so
+that a work which only reads and appends pays for none. Deliberately absent: threads and the commit
+itself.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import apsw
+
+from servicekit.store.schema import SqlValue
+from servicekit.tlog.tree import Frontier, leaf_hash
+
+__all__ = ["Batch", "Turn"]
+
+T = TypeVar("T")
+
+_INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)"
+
+# Errors that say the statement was wrong. SQLite has undone that statement and nothing else, so
+# they are the work's own affair. Every other error says that the file or the machine is in doubt.
+_OF_THE_WORK = (
+    apsw.BindingsError,
+    apsw.ConstraintError,
+    apsw.MismatchError,
+    apsw.RangeError,
+    apsw.SQLError,
+    apsw.TooBigError,
+)
+
+
+class Turn:
+    """Give one piece of work its time on the writer. It is valid only until the work returns."""
+
+    __slots__ = ("_batch", "_savepoint", "now_us")
+
+    def __init__(self, batch: "Batch", now_us: int) -> None:
+        """Open a turn at the log's time `now_us`."""
+        self._batch: Batch | None = batch
+        self._savepoint = False
+        self.now_us = now_us
+
+    @property
+    def next_seq(self) -> int:
+        """Return the sequence number that the next append gets."""
+        batch = self._opened()
+        return batch.base + len(batch.pending)
+
+    def rows(self, sql: str, parameters: Sequence[SqlValue] = ()) -> list[tuple[SqlValue, ...]]:
+        """Return all rows of a query, with everything this batch wrote so far in view.
+
+        A query over the events names the table `events` in its text.
+        """
+        batch = self._opened()
+        if not sql.startswith("SELECT"):
+            self._protect(batch)
+        if batch.inserted < len(batch.pending) and "events" in sql:
+            self._protect(batch)
+            batch.insert_pending()
+        try:
+            return batch.connection.execute(sql, parameters).fetchall()
+        except apsw.Error as error:
+            batch.judge(error)
+            raise
+
+    def run(self, sql: str, parameters: Sequence[SqlValue] = ()) -> None:
+        """Execute one statement on the service's tables. Undone if the work raises."""
+        batch = self._opened()
+        self._protect(batch)
+        try:
+            for _ in batch.connection.execute(sql, parameters):
+                pass
+        except apsw.Error as error:
+            batch.judge(error)
+            raise
+
+    def append(
+        self, leaf: bytes, *, event_type: str, plan_id: str | None, token_id: str | None
+    ) -> int:
+        """Append one event at `now_us` and return its sequence number, counted from 0 without gaps.
+
+        Raises:
+            TypeError: the leaf is not bytes.
+        """
+        batch = self._opened()
+        if type(leaf) is not bytes:
+            raise TypeError("a leaf is bytes")
+        pending = batch.pending
+        pending.append((leaf, event_type, plan_id, token_id, self.now_us))
+        return batch.base + len(pending) - 1
+
+    def _opened(self) -> "Batch":
+        if self._batch is None:
+            raise RuntimeError("a turn ends with its work")
+        return self._batch
+
+    def _protect(self, batch: "Batch") -> None:
+        if not self._savepoint:
+            batch.execute("SAVEPOINT work")
+            self._savepoint = True
+
+    def close(self) -> bool:
+        """End the turn and return whether it opened a savepoint."""
+        self._batch = None
+        return self._savepoint
+
+
+class Batch:
+    """Hold one transaction. `failure` is set once the file or the machine is in doubt."""
+
+    __slots__ = ("base", "connection", "failure", "frontier", "inserted", "pending")
+
+    def __init__(self, connection: apsw.Connection, frontier: Frontier) -> None:
+        """Start on a connection that has begun a transaction, at the head `frontier`."""
+        self.connection = connection
+        self.base = frontier.size
+        self.frontier = frontier
+        self.pending: list[tuple[bytes, str, str | None, str | None, int]] = []
+        self.inserted = 0
+        self.failure: BaseException | None = None
+
+    def perform(self, work: Callable[[Turn], T], now_us: int) -> T:
+        """Return what the work returns; if it raises, undo what it wrote and raise the same."""
+        mark = len(self.pending), self.inserted, self.frontier
+        turn = Turn(self, now_us)
+        try:
+            result = work(turn)
+        except BaseException:
+            if turn.close() and self.failure is None:
+                self.execute("ROLLBACK TO work")
+                self.execute("RELEASE work")
+            # Events of earlier works that were inserted under this savepoint went with it; the mark
+            # remembers them as not yet inserted.
+            kept, self.inserted, self.frontier = mark
+            del self.pending[kept:]
+            raise
+        if turn.close():
+            self.execute("RELEASE work")
+        return result
+
+    def insert_pending(self) -> None:
+        """Hash and insert every event that is not in the table yet."""
+        fresh = self.pending[self.inserted :]
+        if not fresh:
+            return
+        seq = self.frontier.size
+        frontier, settled = self.frontier.extend([leaf_hash(event[0]) for event in fresh])
+        rows = [
+            (number, event[0], hashes, event[1], event[2], event[3], event[4])
+            for number, (event, hashes) in enumerate(zip(fresh, settled, strict=True), seq)
+        ]
+        try:
+            self.connection.executemany(_INSERT_EVENT, rows)
+        except apsw.Error as error:
+            self.failure = error
+            raise
+        self.frontier = frontier
+        self.inserted = len(self.pending)
+
+    def execute(self, sql: str) -> None:
+        """Execute one of the batch's own statements; an error puts the file in doubt."""
+        try:
+            self.connection.execute(sql)
+        except apsw.Error as error:
+            self.failure = error
+            raise
+
+    def judge(self, error: apsw.Error) -> None:
+        """Note whether the error of a work's statement puts the file in doubt."""
+        if not isinstance(error, _OF_THE_WORK) or not self.connection.in_transaction:
+            self.failure = error
