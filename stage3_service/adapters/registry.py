@@ -13,12 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from servicekit.ijson import JsonValue
-from stage3_service.adapters.bounded_call import (
-    DEFAULT_MAX_ABANDONED,
-    BoundedCall,
-    OnLate,
-)
+from stage3_service.adapters.bounded_call import DEFAULT_MAX_ABANDONED, BoundedCall, OnLate
 from stage3_service.adapters.builtin.notebook import Notebook
 from stage3_service.adapters.builtin.notebook_file import create_notebook, open_notebook
 from stage3_service.adapters.builtin.text import TextDomain
@@ -63,7 +58,7 @@ class OpenDomains:
 
 def notebook_path(state_dir: Path, domain: str) -> Path:
     """Return where the notebook of the domain of this name lies."""
-    return state_dir / f"{domain}.notebook.sqlite3"
+    return state_dir / f"domain-{domain}.sqlite3"
 
 
 def create_domain_state(catalogue: Catalogue, state_dir: Path) -> tuple[Path, ...]:
@@ -84,3 +79,54 @@ def create_domain_state(catalogue: Catalogue, state_dir: Path) -> tuple[Path, ..
             create_notebook(path)
             created.append(path)
     return tuple(created)
+
+
+def open_domains(
+    catalogue: Catalogue,
+    state_dir: Path,
+    *,
+    on_late: OnLate,
+    on_raised: OnRaised,
+    max_abandoned: int = DEFAULT_MAX_ABANDONED,
+    extra_domains: Sequence[ExtraDomain] = (),
+) -> OpenDomains:
+    """Open every domain of the catalogue, and the extra ones behind the same time limit.
+
+    Each domain may leave `max_abandoned` calls behind before its new ones are refused.
+
+    Raises:
+        NotebookRefused: a notebook is missing or cannot be used; nothing stays open.
+        ValueError: an extra domain has the name of a declared one.
+
+    """
+    extended = catalogue.extended(extra.declaration for extra in extra_domains)
+    brought = {extra.declaration.name: extra.domain for extra in extra_domains}
+    wrapped: dict[str, ClosableDomain] = {}
+    behind: list[ClosableDomain] = []
+    try:
+        for declaration in extended:
+            name = declaration.name
+            domain = brought.get(name)
+            if domain is None and declaration.endpoint == _TEXT:
+                # `text` needs no time limit, and a thread could not give it one: its methods are
+                # a fixed number of linear passes over at most 256 KiB, they wait for nothing, and
+                # nearly all of their time is spent holding the interpreter, so a caller waiting
+                # beside them would not run either. Everything that can wait gets a worker.
+                wrapped[name] = DirectCall(declaration, TextDomain(), on_raised=on_raised)
+                continue
+            if domain is None:
+                notebook = Notebook(notebook_path(state_dir, name))
+                behind.append(notebook)
+                domain = notebook
+            wrapped[name] = BoundedCall(
+                declaration,
+                domain,
+                on_late=on_late,
+                on_raised=on_raised,
+                max_abandoned=max_abandoned,
+            )
+    except BaseException:
+        for opened in behind:
+            opened.close()
+        raise
+    return OpenDomains(extended, MappingProxyType(wrapped), (*wrapped.values(), *behind))

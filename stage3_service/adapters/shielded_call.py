@@ -56,8 +56,8 @@ def outcome_of(name: str, domain: Domain, invocation: Invocation, on_raised: OnR
         report(on_raised, RaisedError(name, invocation.method, invocation.idempotency_key, error))
         return RAISED
     if type(answer) not in (Output, MethodFailed):
-        error = TypeError(f"invoke returned {type(answer).__name__}")
-        report(on_raised, RaisedError(name, invocation.method, invocation.idempotency_key, error))
+        wrong = TypeError(f"invoke returned {type(answer).__name__}")
+        report(on_raised, RaisedError(name, invocation.method, invocation.idempotency_key, wrong))
         return UNREADABLE
     return answer
 

@@ -19,7 +19,7 @@ MAX_ANSWER_KEY_BYTES = 1024
 """Foreign services use long keys (URLs, paths); a plan's own 128 bytes would refuse honest ones."""
 
 
-class AnswerInvalid(ValueError):  # noqa: N818 - named as the reason it leads to
+class AnswerInvalid(ValueError):
     """The bytes are not an acceptable answer; `description` says why without quoting them."""
 
     def __init__(self, description: str) -> None:

@@ -38,7 +38,7 @@ class Repetition(StrEnum):
     """Nothing is promised."""
 
 
-class SchemaRefused(ValueError):  # noqa: N818 - named as what happened to the schema
+class SchemaRefused(ValueError):
     """A JSON Schema cannot be compiled; the text says why."""
 
 
@@ -74,17 +74,13 @@ class MethodDeclaration:
 
         """
         if NAME.fullmatch(self.name) is None:
-            message = f"method name {self.name!r} is not [a-z][a-z0-9_]{{0,63}}"
-            raise ValueError(message)
+            raise ValueError(f"method name {self.name!r} is not [a-z][a-z0-9_]{{0,63}}")
         if not 0 < self.max_duration_s <= MAX_DURATION_S:
-            message = f"max_duration_s must be over 0 and at most {MAX_DURATION_S:g} seconds"
-            raise ValueError(message)
+            raise ValueError(f"max_duration_s must be over 0 and at most {MAX_DURATION_S:g}")
         if not 0 < self.max_response_bytes <= MAX_RESPONSE_BYTES:
-            message = f"max_response_bytes must be 1 to {MAX_RESPONSE_BYTES}"
-            raise ValueError(message)
+            raise ValueError(f"max_response_bytes must be 1 to {MAX_RESPONSE_BYTES}")
         if (self.parameters_schema_json is None) is not (self.validator is None):
-            message = "a schema and its validator are declared together or not at all"
-            raise ValueError(message)
+            raise ValueError("a schema and its validator are declared together or not at all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +101,12 @@ class DomainDeclaration:
 
         """
         if NAME.fullmatch(self.name) is None:
-            message = f"domain name {self.name!r} is not [a-z][a-z0-9_]{{0,63}}"
-            raise ValueError(message)
+            raise ValueError(f"domain name {self.name!r} is not [a-z][a-z0-9_]{{0,63}}")
         if not self.methods:
-            message = f"domain {self.name!r} declares no method"
-            raise ValueError(message)
+            raise ValueError(f"domain {self.name!r} declares no method")
         for name, method in self.methods.items():
             if name != method.name:
-                message = f"method {method.name!r} is filed under {name!r}"
-                raise ValueError(message)
+                raise ValueError(f"method {method.name!r} is filed under {name!r}")
         object.__setattr__(self, "methods", MappingProxyType(dict(self.methods)))
 
 
@@ -134,20 +127,17 @@ class Catalogue:
         collected: dict[str, DomainDeclaration] = {}
         for domain in domains:
             if domain.name in collected:
-                message = f"domain {domain.name!r} is declared twice"
-                raise ValueError(message)
+                raise ValueError(f"domain {domain.name!r} is declared twice")
             collected[domain.name] = domain
         object.__setattr__(self, "_domains", MappingProxyType(collected))
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse every assignment."""
-        message = f"a catalogue is immutable: {name} cannot be set"
-        raise AttributeError(message)
+        raise AttributeError(f"a catalogue is immutable: {name} cannot be set")
 
     def __delattr__(self, name: str) -> None:
         """Refuse every deletion."""
-        message = f"a catalogue is immutable: {name} cannot be deleted"
-        raise AttributeError(message)
+        raise AttributeError(f"a catalogue is immutable: {name} cannot be deleted")
 
     @property
     def domains(self) -> Mapping[str, DomainDeclaration]:

@@ -36,8 +36,7 @@ class Invocation:
 
         """
         if type(self.parameters_json) is not bytes:
-            message = "parameters_json must be immutable bytes"
-            raise TypeError(message)
+            raise TypeError("parameters_json must be immutable bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +53,7 @@ class Output:
 
         """
         if type(self.json_bytes) is not bytes:
-            message = "json_bytes must be immutable bytes"
-            raise TypeError(message)
+            raise TypeError("json_bytes must be immutable bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +74,19 @@ class MethodFailed:
 
         """
         if type(self.message) is not str:
-            message = "a failure message must be a string"
-            raise TypeError(message)
+            raise TypeError("a failure message must be a string")
         if len(self.message.encode("utf-8", "strict")) > MAX_FAILURE_MESSAGE_BYTES:
-            message = f"a failure message has at most {MAX_FAILURE_MESSAGE_BYTES} bytes"
-            raise ValueError(message)
+            raise ValueError(f"a failure message has at most {MAX_FAILURE_MESSAGE_BYTES} bytes")
 
 
 Answer = Output | MethodFailed
 
 
-class DomainUnreachable(Exception):  # noqa: N818 - a fact about the domain, not an error of ours
+class DomainUnreachable(Exception):
     """The call never began: no byte was sent, so there is no effect."""
 
 
-class DomainSilent(Exception):  # noqa: N818 - a fact about the domain, not an error of ours
+class DomainSilent(Exception):
     """No answer came: the method may or may not have had its effect, and nobody knows which."""
 
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Annotated
 
 import apsw
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from servicekit.ijson import JsonValue
 from stage3_service.adapters.builtin.method import (
@@ -41,7 +41,14 @@ MAX_LISTED = 100
 _MAX_ID = 2**53 - 1
 _MAX_DURATION_S = 5.0
 
-_NoteId = Annotated[int, Field(ge=1, le=_MAX_ID)]
+
+def _as_integer(value: object) -> object:
+    """Take 1.0 for 1, as JSON Schema does; leave everything else to the strict reader."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Integer = Annotated[int, BeforeValidator(_as_integer)]
+_NoteId = Annotated[_Integer, Field(ge=1, le=_MAX_ID)]
 
 
 class AppendParameters(Parameters):
@@ -60,8 +67,8 @@ class ReadParameters(Parameters):
 class ListParameters(Parameters):
     """Parameters of `list_notes`; `after_note_id` is 0 for the first page."""
 
-    after_note_id: Annotated[int, Field(ge=0, le=_MAX_ID)]
-    limit: Annotated[int, Field(ge=1, le=MAX_LISTED)]
+    after_note_id: Annotated[_Integer, Field(ge=0, le=_MAX_ID)]
+    limit: Annotated[_Integer, Field(ge=1, le=MAX_LISTED)]
 
 
 APPEND = declare(
@@ -174,7 +181,6 @@ class Notebook:
             self._connection.execute("COMMIT")
         except apsw.Error as error:
             self._unusable = "an earlier commit failed; restart to open the notebook again"
-            self._roll_back()
             raise DomainSilent("the commit of the note failed") from error
         return {"note_id": note_id}
 
@@ -196,8 +202,13 @@ class Notebook:
 
     def _roll_back(self) -> None:
         # SQLite has rolled back by itself after the worst errors; a second one would only raise.
-        if self._connection.in_transaction:
+        if not self._connection.in_transaction:
+            return
+        try:
             self._connection.execute("ROLLBACK")
+        except apsw.Error:
+            # Nothing was committed, so this call had no effect; no further one may share its fate.
+            self._unusable = "an earlier rollback failed; restart to open the notebook again"
 
     def _read(self, invocation: Invocation) -> JsonValue:
         wanted = decode_parameters(ReadParameters, invocation.parameters_json)
