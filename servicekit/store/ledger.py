@@ -17,6 +17,7 @@ from servicekit.store.connection import check_identity, check_shape, open_writer
 from servicekit.store.creation import create_store
 from servicekit.store.errors import StoreCorrupt, StoreError, StoreMissing
 from servicekit.store.lock import StoreLock
+from servicekit.store.queue import Urgency, WorkQueue
 from servicekit.store.readers import Reader, ReaderPool
 from servicekit.store.schema import Schema, SqlValue
 from servicekit.store.turn import Turn
@@ -29,7 +30,7 @@ from servicekit.store.verification import (
     inspect,
     verify_log,
 )
-from servicekit.store.writer import Urgency, Writer
+from servicekit.store.writer import Writer
 
 __all__ = [
     "Check",
@@ -48,6 +49,7 @@ __all__ = [
 T = TypeVar("T")
 
 _WARM_WAL_BYTES = 4_194_304
+_LOOK = "Look at the disk: free space, permissions, and what the kernel says about it."
 _KEEP = "Keep the file as evidence, restore a backup, and compare both with the last checkpoint."
 
 
@@ -55,10 +57,16 @@ class Ledger:
     """Commit pieces of work to one store, and read it. Any number of threads may use it."""
 
     def __init__(
-        self, writer: Writer, readers: ReaderPool, lock: StoreLock, commit_timeout_s: float
+        self,
+        writer: Writer,
+        queue: WorkQueue,
+        readers: ReaderPool,
+        lock: StoreLock,
+        commit_timeout_s: float,
     ) -> None:
         """Assemble an open store; use `Ledger.open`."""
         self._writer = writer
+        self._queue = queue
         self._readers = readers
         self._lock = lock
         self._commit_timeout_s = commit_timeout_s
@@ -109,38 +117,48 @@ class Ledger:
             connection = open_writer(path, vfs=vfs)
             head = _verified_head(connection, path, schema, at_least)
             _renew_wal(connection, path)
+            queue = WorkQueue(on_poison=on_poison)
             writer = Writer(
                 connection,
                 head.frontier,
+                queue,
                 high_water_us=head.high_water_us,
                 clock=clock,
                 max_batch=max_batch,
-                on_poison=on_poison,
             )
         except BaseException as error:
             if connection is not None:
                 connection.close()
             lock.release()
-            if isinstance(error, apsw.Error):
+            if isinstance(error, apsw.CorruptError | apsw.NotADBError):
                 raise StoreCorrupt(f"SQLite cannot read {path}: {error}", advice=_KEEP) from error
+            if isinstance(error, apsw.Error | OSError):
+                raise StoreError(f"{path} cannot be opened: {error}", advice=_LOOK) from error
             raise
-        return Ledger(writer, ReaderPool(path, vfs=vfs), lock, commit_timeout_s)
+        return Ledger(writer, queue, ReaderPool(path, vfs=vfs), lock, commit_timeout_s)
 
-    def commit(self, work: Callable[[Turn], T], *, urgency: Urgency = Urgency.PLAN) -> T:
+    def commit(
+        self,
+        work: Callable[[Turn], T],
+        *,
+        urgency: Urgency = Urgency.PLAN,
+        sees_clock: bool = False,
+    ) -> T:
         """Run `work` on the writer and return its result once all it wrote or read is durable.
 
         Works share transactions, but not failures: an exception undoes its own work only and is
-        raised here. A work touches nothing but its turn, and is quick: everybody waits for it.
+        raised here. A work touches nothing but its turn, and is quick: everybody waits for it. One
+        that `sees_clock` also runs while the clock is not believed, and asks `Turn.clock_problem`.
 
         Raises:
             CommitOverdue: it was not durable in time. Whether it will be found there later is
             unknown.
             StorePoisoned: a write failed, now or earlier. Nothing may go on.
-            ClockStepped: the clock is not believed; PLAN work only.
+            ClockStepped: the clock is not believed; PLAN work that does not see the clock.
             StoreClosed: the store was closed.
             BaseException: whatever the work raised.
         """
-        return self._writer.submit(work, urgency, self._commit_timeout_s)
+        return self._writer.commit(work, urgency, self._commit_timeout_s, sees_clock=sees_clock)
 
     def read(self, query: Callable[[Reader], T]) -> T:
         """Return what `query` finds in one consistent snapshot of what is durable.
@@ -158,7 +176,7 @@ class Ledger:
     @property
     def poisoned(self) -> StoreError | None:
         """Return the failure after which nothing is written any more, or None."""
-        return self._writer.poison
+        return self._queue.poison
 
     @property
     def clock_problem(self) -> str | None:
@@ -168,7 +186,7 @@ class Ledger:
     @property
     def queue_depth(self) -> int:
         """Return how many works wait for the writer."""
-        return self._writer.queue_depth
+        return self._queue.depth
 
     @property
     def commits(self) -> int:

@@ -35,13 +35,14 @@ _OF_THE_WORK = (
 class Turn:
     """Give one piece of work its time on the writer. It is valid only until the work returns."""
 
-    __slots__ = ("_batch", "_savepoint", "now_us")
+    __slots__ = ("_batch", "_savepoint", "clock_problem", "now_us")
 
-    def __init__(self, batch: "Batch", now_us: int) -> None:
+    def __init__(self, batch: "Batch", now_us: int, clock_problem: str | None) -> None:
         """Open a turn at the log's time `now_us`."""
         self._batch: Batch | None = batch
         self._savepoint = False
         self.now_us = now_us
+        self.clock_problem = clock_problem
 
     @property
     def next_seq(self) -> int:
@@ -84,10 +85,15 @@ class Turn:
 
         Raises:
             TypeError: the leaf is not bytes.
+            UnicodeEncodeError: a name has no encoding in UTF-8.
         """
         batch = self._opened()
+        # Checked here and not by the table: an insert that fails later would fail the whole batch.
         if type(leaf) is not bytes:
             raise TypeError("a leaf is bytes")
+        for text in (event_type, plan_id or "", token_id or ""):
+            if not text.isascii():
+                text.encode()
         pending = batch.pending
         pending.append((leaf, event_type, plan_id, token_id, self.now_us))
         return batch.base + len(pending) - 1
@@ -122,10 +128,10 @@ class Batch:
         self.inserted = 0
         self.failure: BaseException | None = None
 
-    def perform(self, work: Callable[[Turn], T], now_us: int) -> T:
+    def perform(self, work: Callable[[Turn], T], now_us: int, clock_problem: str | None) -> T:
         """Return what the work returns; if it raises, undo what it wrote and raise the same."""
         mark = len(self.pending), self.inserted, self.frontier
-        turn = Turn(self, now_us)
+        turn = Turn(self, now_us, clock_problem)
         try:
             result = work(turn)
         except BaseException:
