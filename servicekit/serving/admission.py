@@ -1,0 +1,81 @@
+"""How many calls one server holds at a time, and the small pool that says no to the rest.
+
+Deliberately absent: a queue without a bound, and a counter that a handler must remember to give
+back. What is counted is the pool's own tasks, so a call leaves however it ends: answered, failed,
+or cancelled before its handler ever ran.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+REFUSAL_THREADS: Final = 2
+"""Threads that only say no: a refusal reads no request, so it never waits for a client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The size of one server: threads, and calls held at a time (running and waiting)."""
+
+    pool_size: int = 32
+    max_in_flight: int = 64
+
+    def __post_init__(self) -> None:
+        """Refuse bounds that admit nothing, or leave threads that can never have work."""
+        if self.pool_size < 1 or self.max_in_flight < self.pool_size:
+            message = "bounds need 1 <= pool_size <= max_in_flight"
+            raise ValueError(message)
+
+
+class CallPool(ThreadPoolExecutor):
+    """A thread pool that knows how many calls it holds."""
+
+    def __init__(self, name: str, bounds: Bounds) -> None:
+        """Make the pool and, beside it, the pool that refuses."""
+        super().__init__(max_workers=bounds.pool_size, thread_name_prefix=name)
+        self.refusals = ThreadPoolExecutor(
+            max_workers=REFUSAL_THREADS, thread_name_prefix=f"{name}-refusals"
+        )
+        self._max_in_flight = bounds.max_in_flight
+        self._in_flight = 0
+        self._lock = Lock()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        """Run `fn` in the pool and count it until it has ended."""
+        with self._lock:
+            self._in_flight += 1
+        try:
+            future = super().submit(fn, *args, **kwargs)
+        except BaseException:
+            self._leave(None)
+            raise
+        future.add_done_callback(self._leave)
+        return future
+
+    def _leave(self, _future: object) -> None:
+        with self._lock:
+            self._in_flight -= 1
+
+    @property
+    def in_flight(self) -> int:
+        """Return the number of calls running or waiting for a thread."""
+        return self._in_flight
+
+    @property
+    def full(self) -> bool:
+        """Say whether one more call would be one too many.
+
+        gRPC asks its interceptors and submits to the pool from one thread, under one lock, so no
+        call can slip in between this answer and its own submission.
+        """
+        return self._in_flight >= self._max_in_flight
+
+    def close(self) -> None:
+        """Take no more work, without waiting for a handler that does not end."""
+        self.shutdown(wait=False, cancel_futures=True)
+        self.refusals.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,127 @@
+"""One listener: its own port, its own bounded pool, its own door.
+
+Deliberately absent: a listener without a door, an insecure listener off loopback, and a port that
+two processes share by accident.
+"""
+
+from collections.abc import Callable, Sequence
+
+import grpc
+
+from servicekit.serving.address import Address, parse_address
+from servicekit.serving.admission import Bounds, CallPool
+from servicekit.serving.channel import MESSAGE_MAX_BYTES
+from servicekit.serving.interceptors import build_interceptors
+from servicekit.serving.policy import CallPolicy
+from servicekit.serving.reflection import register_reflection
+
+Register = Callable[[grpc.Server], None]
+
+
+class ListenRefused(Exception):
+    """A listener that must not or cannot be opened; `advice` says what to do."""
+
+    def __init__(self, description: str, advice: str) -> None:
+        super().__init__(f"{description}. {advice}")
+        self.description = description
+        self.advice = advice
+
+
+class PortUnavailable(ListenRefused):
+    """The address cannot be bound, most often because another process listens there."""
+
+
+class RunningServer:
+    """A bound listener; it holds its port from construction and answers from `start` on."""
+
+    def __init__(self, name: str, server: grpc.Server, pool: CallPool, address: Address) -> None:
+        self.name = name
+        self.address = address.text
+        self.port = address.port
+        self._server = server
+        self._pool = pool
+
+    @property
+    def in_flight(self) -> int:
+        """Return the number of calls running or waiting for a thread."""
+        return self._pool.in_flight
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._server.start()
+
+    def stop(self, grace_s: float) -> bool:
+        """Take no new calls, let those in flight finish for `grace_s`, then cancel the rest.
+
+        Returns when every call has been answered or cancelled. The answer says whether all
+        handlers have returned too: False means that a handler still runs, in a thread that an
+        ordinary interpreter exit would wait for.
+        """
+        self._server.stop(grace_s).wait()
+        drained = self._pool.in_flight == 0
+        self._pool.close()
+        return drained
+
+
+def build_server(
+    *,
+    name: str,
+    address: str,
+    credentials: grpc.ServerCredentials | None,
+    policy: CallPolicy,
+    services: Sequence[Register],
+    bounds: Bounds | None = None,
+    message_max_bytes: int = MESSAGE_MAX_BYTES,
+    reflection: Sequence[str] = (),
+) -> RunningServer:
+    """Bind one listener and put its door in place; `reflection` names the services to describe.
+
+    Raises:
+        AddressRefused: the address is malformed, or not loopback and without credentials.
+        ListenRefused: the policy and the credentials contradict each other.
+        PortUnavailable: the address cannot be bound.
+    """
+    wanted = parse_address(address)
+    if credentials is None:
+        wanted.verify_loopback()
+    _verify_policy(name, policy, secure=credentials is not None)
+    pool = CallPool(name, bounds or Bounds())
+    server = grpc.server(
+        pool,
+        interceptors=list(build_interceptors(policy, pool)),
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", message_max_bytes),
+            ("grpc.max_send_message_length", message_max_bytes),
+        ],
+    )
+    for register in services:
+        register(server)
+    if reflection:
+        register_reflection(server, reflection)
+    try:
+        if credentials is None:
+            port = server.add_insecure_port(wanted.text)
+        else:
+            port = server.add_secure_port(wanted.text, credentials)
+    except RuntimeError:
+        pool.close()
+        raise PortUnavailable(
+            f"the {name} listener cannot bind {wanted.text}",
+            "Stop the process that listens there, or set another address.",
+        ) from None
+    return RunningServer(name, server, pool, Address(wanted.host, port))
+
+
+def _verify_policy(name: str, policy: CallPolicy, *, secure: bool) -> None:
+    """Refuse the combinations that would let a caller in unasked."""
+    if policy.access is None and secure:
+        raise ListenRefused(
+            f"the {name} listener has certificates and asks nobody who they are",
+            "Give it an access policy.",
+        )
+    if policy.access is not None and secure == (policy.access.assumed_identity is not None):
+        raise ListenRefused(
+            f"the {name} listener must either verify certificates or assume one identity",
+            "Give it credentials and no assumed identity, or the reverse on loopback.",
+        )
