@@ -1,0 +1,107 @@
+# The front door to every habit of this repository. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python
+# Tools call each other by name (protoc its plugins, tests the services): ours come first.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+STAMP := $(VENV)/.installed
+NODE_TEST := tests/system/node
+NODE_STAMP := $(NODE_TEST)/node_modules/.installed
+TYPED := $(wildcard servicekit stage3_service stage4_service tests examples bench)
+PROTOS = $(shell cd protos && find stagegate -name '*.proto' | LC_ALL=C sort)
+
+.PHONY: help setup run up down test test-ci test-long check lint types imports protos-current \
+	bench wheels proto lock clean
+
+help: ## list what make can do
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(STAMP) ## build .venv from the hashed lock (Python 3.11 or newer is all it needs)
+
+$(STAMP): requirements.lock pyproject.toml packaging/find_python.sh
+	@python=$$(packaging/find_python.sh); test -x $(RUN) || "$$python" -m venv $(VENV)
+	$(RUN) -m pip install --quiet --require-hashes -r requirements.lock
+	$(RUN) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(STAMP) ## first run: both services, one real plan, both audit trails, then leave cleanly
+	$(RUN) examples/first_run.py run
+
+up: $(STAMP) ## start both services and keep them
+	$(RUN) examples/first_run.py up
+
+down: $(STAMP) ## stop what `make up` started
+	$(RUN) examples/first_run.py down
+
+test: $(STAMP) $(NODE_STAMP) ## the fast floors, the catalogue, a sample of kill points
+	$(RUN) -m pytest tests -m "not ci and not long" -n 2
+
+test-ci: $(STAMP) $(NODE_STAMP) ## what takes minutes: every kill point of the CI set
+	$(RUN) -m pytest tests -m ci -n 2
+
+test-long: $(STAMP) $(NODE_STAMP) ## what takes hours; each test prints its figure
+	STAGEGATE_HYPOTHESIS_PROFILE=long $(RUN) -m pytest tests -m long --timeout 0 -s
+
+check: lint types imports protos-current ## ruff, mypy --strict, import contracts, buf, stubs are current
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy $(TYPED)
+
+imports: $(STAMP)
+	$(BIN)/lint-imports --no-logo --no-cache
+
+protos-current: $(STAMP)
+	$(BIN)/buf lint
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(call generate_stubs,"$$fresh"); \
+	diff -r --exclude=__pycache__ "$$fresh" protos/gen \
+		|| { echo "protos/gen is not what protos/ generates: run 'make proto' and commit." >&2; exit 1; }
+
+bench: $(STAMP) ## plans per second and p50 beside a bare two-hop echo of the same run
+	$(RUN) -m bench
+
+wheels: $(STAMP) ## dist/: one wheel per service, each whole without the other
+	rm -rf dist
+	cd packaging/stage3 && hatchling build --target wheel --directory ../../dist
+	cd packaging/stage4 && hatchling build --target wheel --directory ../../dist
+
+proto: $(STAMP) ## regenerate protos/gen (committed, never edited)
+	rm -rf protos/gen/stagegate
+	@$(call generate_stubs,protos/gen)
+
+lock: $(STAMP) ## resolve requirements.lock anew: hashes, no addresses
+	uv pip compile --quiet pyproject.toml --extra dev --python-version 3.11 --upgrade \
+		--generate-hashes --no-header --no-annotate --output-file requirements.lock
+
+clean: ## remove what was built or cached; keeps .venv and the state of `make up`
+	rm -rf dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(NODE_TEST)/node_modules
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+# Messages and, where a proto has a service, its stubs, with types for both. protoc writes an empty
+# service module for every proto without one: nothing may import it, so it is not kept.
+define generate_stubs
+$(RUN) -m grpc_tools.protoc --proto_path=protos --python_out=$(1) --grpc_python_out=$(1) \
+	--mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS); \
+{ find $(1) -name '*_pb2_grpc.py' -print0 | xargs -0 grep -L '^class .*Stub' || true; } \
+	| while read -r empty; do rm "$$empty" "$${empty}i"; done
+endef
+
+# The foreign client's packages; Node itself comes into .venv where the machine has none of 20 or newer.
+$(NODE_STAMP): $(NODE_TEST)/package-lock.json $(NODE_TEST)/requirements.lock | $(STAMP)
+	@{ node -e 'process.exit(Number(parseInt(process.versions.node, 10) < 20))' && npm --version; } >/dev/null 2>&1 \
+		|| $(RUN) -m pip install --quiet --require-hashes -r $(NODE_TEST)/requirements.lock
+	npm --prefix $(NODE_TEST) ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
