@@ -137,10 +137,8 @@ def _located(text: str, limits: JsonLimits, flaw: Flaw) -> JsonRefused:
     try:
         walk.document()
     except Flaw as found:
-        return JsonRefused(_dotted(walk.here), found.description)
-    except JSONDecodeError as error:
-        return _not_json(text, error)
-    return JsonRefused("", flaw.description)
+        flaw = found
+    return JsonRefused(_dotted(walk.here), flaw.description)
 
 
 def _not_json(text: str, error: JSONDecodeError) -> JsonRefused:
