@@ -5,7 +5,7 @@ Every name is ASCII, bounded, and compared as it is; there is nothing to normali
 
 | field | rule |
 |---|---|
-| `user_id`, `issued_by` | 1 to 128 of `A-Z a-z 0-9 . _ @ -`, alphanumeric at the ends, not reserved |
+| `user_id`, `issued_by` | 1 to 128 of `A-Z a-z 0-9 . _ @ -`, alphanumeric at both, not reserved |
 | `capability` | 1 to 128 of `A-Z a-z 0-9 . _ : / -` and space, alphanumeric at both ends |
 | a domain | `[a-z][a-z0-9_]{0,63}`, not reserved |
 | a method | `[a-z][a-z0-9_]{0,63}`, no operation on tokens |
