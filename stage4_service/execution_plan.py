@@ -1,0 +1,126 @@
+"""A plan that was validated and can no longer change.
+
+Whoever holds a `Stage4ExecutionPlan` holds a valid plan: there is no other way to make one.
+Deliberately absent: setters, defaults, and any way to write the credential down by accident; it is
+masked where the plan is printed, and a plan is never pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NoReturn, cast
+
+from stage4_service.frozen_json import FrozenArray, FrozenObject, FrozenValue, freeze
+from stage4_service.limits import PlanLimits
+from stage4_service.plan_validator import first_violation
+
+_MASK: Final = "token_[masked]"
+_DEFAULT_LIMITS: Final = PlanLimits()
+
+
+class Stage4ExecutionPlan:
+    """A valid plan, immutable through and through: `Stage4ExecutionPlan(**plan_document)`.
+
+    `data_bindings=None` means that the plan declares none; an empty list is a declaration.
+
+    Raises: ValueError, naming the first error, for anything `validate_strict_json_plan` refuses.
+    """
+
+    __slots__ = ("_document",)
+    _document: FrozenObject
+
+    def __init__(self, /, **plan_document: object) -> None:
+        object.__setattr__(self, "_document", _frozen(plan_document, _DEFAULT_LIMITS))
+
+    @classmethod
+    def from_document(
+        cls, document: object, limits: PlanLimits = _DEFAULT_LIMITS
+    ) -> Stage4ExecutionPlan:
+        """Make a plan of a parsed document, within `limits`.
+
+        Raises: ValueError, naming the first error.
+        """
+        plan = cls.__new__(cls)
+        object.__setattr__(plan, "_document", _frozen(document, limits))
+        return plan
+
+    @property
+    def user_id(self) -> str:
+        """Whom the plan acts for."""
+        return cast("str", self._document["user_id"])
+
+    @property
+    def token_hash(self) -> str:
+        """The presented credential. Secret."""
+        return cast("str", self._document["token_hash"])
+
+    @property
+    def trigger_type(self) -> str:
+        """Why the plan runs, as the client says."""
+        return cast("str", self._document["trigger_type"])
+
+    @property
+    def steps(self) -> FrozenArray:
+        """The operations, in the order in which they run."""
+        return cast("FrozenArray", self._document["steps"])
+
+    @property
+    def data_bindings(self) -> FrozenArray | None:
+        """The declared data flows, in the order in which they are applied; None if undeclared."""
+        return cast("FrozenArray | None", self._document.get("data_bindings"))
+
+    def copy(self) -> dict[str, Any]:
+        """Return the document as plain mutable data, the credential included."""
+        return self._document.copy()
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} is immutable")
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Stage4ExecutionPlan):
+            return self._document == other._document
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{field}={_MASK if field == 'token_hash' else value!r}"
+            for field, value in self._document.items()
+        )
+        return f"{type(self).__name__}({shown})"
+
+    def __copy__(self) -> Stage4ExecutionPlan:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Stage4ExecutionPlan:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a plan holds a credential and is not pickled")
+
+
+def _frozen(document: object, limits: PlanLimits) -> FrozenValue:
+    # The copy is taken first, so that what is validated is what is kept, whoever else holds the
+    # original.
+    private = _copied(document, limits.max_depth, iter(range(limits.max_values)))
+    if isinstance(private, dict) and private.get("data_bindings", ()) is None:
+        del private["data_bindings"]
+    violation = first_violation(private, limits)
+    if violation is not None:
+        raise ValueError(str(violation))
+    return freeze(private)
+
+
+def _copied(value: object, depth_left: int, budget: Iterator[int]) -> object:
+    """Copy a document as deep and as wide as a valid one can be; the rest is refused anyway."""
+    if next(budget, None) is None or depth_left == 0:
+        return value
+    if type(value) is dict or isinstance(value, FrozenObject):
+        return {key: _copied(member, depth_left - 1, budget) for key, member in value.items()}
+    if type(value) is list or isinstance(value, FrozenArray):
+        return [_copied(element, depth_left - 1, budget) for element in value]
+    return value

@@ -1,0 +1,44 @@
+"""A submission as the journal's table remembers it, for those who may read it.
+
+Deliberately absent: the plan document. Its digest is kept, its content is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stage4_service.audit import PlanState
+from stage4_service.errors import Effects
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRecord:
+    """One row; `number` orders submissions by arrival, times are microseconds since the epoch."""
+
+    number: int
+    plan_id: str
+    request_id: str
+    caller: str
+    user_id: str
+    plan_digest: bytes
+    steps: int
+    state: PlanState
+    created_us: int
+    ended_us: int | None
+    reason: str
+    message: str
+    step: int | None
+    effects: Effects | None
+    executed_plan_id: str
+    result_json: bytes
+    receipt: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One entry of the log as it is stored, security records included."""
+
+    seq: int
+    leaf: bytes
+    event_type: str
+    time_us: int

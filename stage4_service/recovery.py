@@ -1,0 +1,46 @@
+"""What a restart says about a plan that was submitted and has no recorded outcome.
+
+It says what is known: the answer was lost. Deliberately absent: asking Stage-3, resubmitting, and
+guessing. Only the client's own resubmission learns more.
+"""
+
+from __future__ import annotations
+
+from stage4_service.audit import (
+    EventType,
+    NewEvent,
+    PlanEnded,
+    PlanState,
+    SecurityRecord,
+    SecurityRecordType,
+)
+from stage4_service.errors import Effects, Reason
+from stage4_service.stage3_port import Ending
+
+
+def close_as_unknown(plan_id: str, user_id: str) -> tuple[NewEvent, PlanEnded]:
+    """Return the event and the outcome of a plan whose service stopped before the answer."""
+    event = NewEvent(
+        EventType.EXECUTION_FAILED,
+        user_id,
+        plan_id,
+        {
+            "reason": Reason.OUTCOME_UNKNOWN.value,
+            "outcome": Ending.UNKNOWN.value,
+            "effects": Effects.UNKNOWN.value,
+            "recovered": True,
+        },
+    )
+    ended = PlanEnded(
+        plan_id,
+        PlanState.UNKNOWN,
+        reason=Reason.OUTCOME_UNKNOWN,
+        message="Stage-4 stopped before the answer arrived; resubmit with the same request_id",
+        effects=Effects.UNKNOWN,
+    )
+    return event, ended
+
+
+def describe_recovery(closed: int) -> SecurityRecord:
+    """Return the record that a start closed `closed` plans."""
+    return SecurityRecord(SecurityRecordType.RECOVERY_COMPLETED, "", {"closed": closed})

@@ -1,0 +1,1 @@
+"""The door to Stage-4's memory: SQL, and nothing that decides."""

@@ -1,0 +1,247 @@
+"""The journal on SQLite: what the port promises, kept by the ledger's one writer.
+
+A commit is durable when it returns (WAL with `synchronous=FULL`); concurrent plans share commits.
+Deliberately absent: rules. What an entry says and which states matter is said by `audit.py` and
+`recovery.py`; this door selects and inserts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+from servicekit.clock import Clock
+from servicekit.store.errors import StoreError
+from servicekit.store.ledger import Ledger, Reader, TreeHead, Turn, Urgency
+from stage4_service.audit import (
+    MAY_HAVE_BEEN_ADMITTED,
+    EventType,
+    NewEvent,
+    PlanEnded,
+    PlanOpened,
+    PlanState,
+    SecurityRecord,
+    Stage4AuditEvent,
+    decode_event,
+    encode_event,
+    encode_security_record,
+    event_time,
+    marked_as_replay,
+)
+from stage4_service.errors import JournalUnavailable
+from stage4_service.plan_record import LogEntry, PlanRecord
+from stage4_service.recovery import close_as_unknown, describe_recovery
+from stage4_service.store import reads
+from stage4_service.store.schema import STAGE4_SCHEMA
+
+T = TypeVar("T")
+
+_EARLIER: Final = f"""SELECT 1 FROM plans WHERE caller = ? AND user_id = ? AND request_id = ?
+    AND state IN ({", ".join(f"'{state.value}'" for state in MAY_HAVE_BEEN_ADMITTED)}) LIMIT 1"""  # noqa: S608 - a closed list of names
+_OPEN: Final = """INSERT INTO plans
+    (plan_id, request_id, caller, user_id, plan_digest, steps, state, created_us)
+    VALUES (?, ?, ?, ?, ?, ?, 'running', ?)"""
+_OUTCOME: Final = """UPDATE plans SET state = ?, reason = ?, message = ?, step = ?, effects = ?,
+    result_json = ?, receipt = ?, executed_plan_id = ?, ended_us = ? WHERE """
+_END: Final = _OUTCOME + "plan_id = ?"
+_SAME_REQUEST: Final = """state = 'unknown' AND (caller, user_id, request_id, plan_digest) =
+    (SELECT caller, user_id, request_id, plan_digest FROM plans WHERE plan_id = ?)"""
+_LEARN: Final = _OUTCOME + _SAME_REQUEST
+_ADDRESS: Final = "INSERT INTO caller_log SELECT caller, ? FROM plans WHERE plan_id = ?"
+_RUNNING: Final = "SELECT plan_id, user_id FROM plans WHERE state = 'running' ORDER BY number"
+
+
+class SqliteJournal:
+    """A `Stage4Journal` over one store, and the reads of `GetPlan` and the lists."""
+
+    __slots__ = ("_ledger",)
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Hold an open ledger; use `SqliteJournal.open`."""
+        self._ledger = ledger
+
+    @staticmethod
+    def create(path: Path, *, now_us: int) -> None:
+        """Create an empty store at `path`.
+
+        Raises:
+            StoreError: there is something already, or it cannot be made durable.
+        """
+        Ledger.create(path, STAGE4_SCHEMA, now_us=now_us)
+
+    @staticmethod
+    def open(
+        path: Path,
+        *,
+        clock: Clock,
+        commit_timeout_s: float,
+        on_poison: Callable[[StoreError], None] | None = None,
+        at_least: TreeHead | None = None,
+    ) -> SqliteJournal:
+        """Open the store, verify its log, and close what an earlier process left running.
+
+        Raises:
+            StoreError: missing, locked, corrupt or too new; its `advice` says what to do.
+        """
+        ledger = Ledger.open(
+            path,
+            STAGE4_SCHEMA,
+            clock=clock,
+            commit_timeout_s=commit_timeout_s,
+            on_poison=on_poison,
+            at_least=at_least,
+        )
+        # Before anything is served: a plan that is running now was running when a process died.
+        try:
+            ledger.commit(_recover, urgency=Urgency.OPERATOR)
+        except BaseException:
+            ledger.close()
+            raise
+        return SqliteJournal(ledger)
+
+    def record(
+        self,
+        events: Sequence[NewEvent],
+        *,
+        opened: PlanOpened | None = None,
+        ended: PlanEnded | None = None,
+    ) -> tuple[Stage4AuditEvent, ...]:
+        """Append `events` and change the table in one commit, durable when this returns.
+
+        Raises:
+            JournalUnavailable: it is not, or it is not known whether it is.
+        """
+
+        def work(turn: Turn) -> tuple[Stage4AuditEvent, ...]:
+            recorded = events
+            if opened is not None and _open(turn, opened):
+                recorded = [marked_as_replay(event) for event in events]
+            entries = tuple(_append(turn, event) for event in recorded)
+            if ended is not None:
+                _end(turn, ended)
+            return entries
+
+        return self._commit(work)
+
+    def record_security(self, record: SecurityRecord) -> None:
+        """Append one record that concerns the service, durable when this returns.
+
+        Raises:
+            JournalUnavailable: it is not, or it is not known whether it is.
+        """
+        self._commit(lambda turn: _append_security(turn, record))
+
+    def events(self) -> list[Stage4AuditEvent]:
+        """Return a copy of the log of plans, oldest first."""
+        types = [member.value for member in EventType]
+        return [decode_event(leaf) for leaf in self._read(lambda r: reads.leaves(r, types))]
+
+    def plan(self, plan_id: str, *, caller: str | None) -> PlanRecord | None:
+        """Return a plan that `caller` submitted; None as a caller may read every plan."""
+        return self._read(lambda reader: reads.plan(reader, plan_id, caller))
+
+    def plans(self, *, caller: str | None, before: int | None, limit: int) -> list[PlanRecord]:
+        """Return at most `limit` plans with a number below `before`, newest first."""
+        return self._read(lambda reader: reads.plans(reader, caller, before, limit))
+
+    def entries(
+        self, *, caller: str | None, plan_id: str, after: int, limit: int
+    ) -> list[LogEntry]:
+        """Return at most `limit` log entries with a sequence number above `after`, oldest first."""
+        return self._read(lambda reader: reads.entries(reader, caller, plan_id, after, limit))
+
+    @property
+    def head(self) -> TreeHead:
+        """Return the head of the last durable commit."""
+        return self._ledger.head
+
+    @property
+    def commits(self) -> int:
+        """Return how many commits were synced since `open`."""
+        return self._ledger.commits
+
+    def close(self) -> None:
+        """Finish queued work and let the next process in. Repeat at will."""
+        self._ledger.close()
+
+    def _commit(self, work: Callable[[Turn], T]) -> T:
+        try:
+            return self._ledger.commit(work)
+        except StoreError as error:
+            raise JournalUnavailable(str(error)) from error
+
+    def _read(self, query: Callable[[Reader], T]) -> T:
+        try:
+            return self._ledger.read(query)
+        except StoreError as error:
+            raise JournalUnavailable(str(error)) from error
+
+
+def _open(turn: Turn, opened: PlanOpened) -> bool:
+    """Insert the submission and say whether an earlier one of this request may be admitted."""
+    scope = (opened.caller, opened.user_id, opened.request_id)
+    is_replay = bool(turn.rows(_EARLIER, scope))
+    turn.run(
+        _OPEN,
+        (
+            opened.plan_id,
+            opened.request_id,
+            opened.caller,
+            opened.user_id,
+            opened.plan_digest,
+            opened.steps,
+            turn.now_us,
+        ),
+    )
+    return is_replay
+
+
+def _append(turn: Turn, event: NewEvent) -> Stage4AuditEvent:
+    seq = turn.append(
+        encode_event(event, seq=turn.next_seq, time_us=turn.now_us),
+        event_type=event.event_type.value,
+        plan_id=event.plan_id,
+        token_id=None,
+    )
+    turn.run(_ADDRESS, (seq, event.plan_id))
+    return Stage4AuditEvent(
+        event_time(turn.now_us), event.user_id, event.event_type, event.plan_id, event.details
+    )
+
+
+def _append_security(turn: Turn, record: SecurityRecord) -> None:
+    turn.append(
+        encode_security_record(record, seq=turn.next_seq, time_us=turn.now_us),
+        event_type=record.record_type.value,
+        plan_id=None,
+        token_id=None,
+    )
+
+
+def _end(turn: Turn, ended: PlanEnded) -> None:
+    outcome = (
+        ended.state.value,
+        "" if ended.reason is None else ended.reason.value,
+        ended.message,
+        ended.step,
+        None if ended.effects is None else ended.effects.value,
+        ended.result_json,
+        ended.receipt,
+        ended.executed_plan_id,
+        turn.now_us,
+        ended.plan_id,
+    )
+    turn.run(_END, outcome)
+    if ended.executed_plan_id and ended.state in {PlanState.COMPLETED, PlanState.FAILED}:
+        turn.run(_LEARN, outcome)
+
+
+def _recover(turn: Turn) -> None:
+    running = cast("list[tuple[str, str]]", turn.rows(_RUNNING))
+    for plan_id, user_id in running:
+        event, ended = close_as_unknown(plan_id, user_id)
+        _append(turn, event)
+        _end(turn, ended)
+    if running:
+        _append_security(turn, describe_recovery(len(running)))
