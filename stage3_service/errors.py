@@ -48,7 +48,7 @@ class Reason(StrEnum):
     REQUEST_INVALID = "REQUEST_INVALID"
 
 
-class Refusal(Exception):  # noqa: N818 - a refusal is a decision, not a malfunction
+class Refusal(Exception):
     """Carry one reason, one sentence for people and the fields at fault out of the service.
 
     The sentence names what to do next and holds no secret. `violations` are pairs of a field path

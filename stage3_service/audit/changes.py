@@ -50,15 +50,20 @@ class TokenExpiryObserved:
 
 @dataclass(frozen=True, slots=True)
 class TokenCharged:
-    """Add to a token's usage: invocations, and response bytes (negative to settle a reservation).
-
-    `plan_started_at` is set on the first start of a plan, which alone counts for the frequency.
-    """
+    """Add to a token's usage: invocations, and response bytes (negative to settle a reservation)."""
 
     token_id: str
     invocations: int
     response_bytes: int
-    plan_started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFirstStarted:
+    """Charge the token's frequency: the first start of a plan, and no other, counts."""
+
+    token_id: str
+    plan_id: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,13 @@ class PlanAdmitted:
     token_id: str
     steps: int
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRefused:
+    """Spend the plan identifier of a plan that was not admitted; its request stays unspent."""
+
+    plan_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +122,9 @@ Change = (
     | TokenFirstUsed
     | TokenExpiryObserved
     | TokenCharged
+    | PlanFirstStarted
     | PlanAdmitted
+    | PlanRefused
     | StepStarted
     | PlanEnded
     | ServiceHalted

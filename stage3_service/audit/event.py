@@ -77,7 +77,7 @@ class NewEvent:
     domain: str | None = None
     method: str | None = None
     reason: str | None = None
-    additional_data: Mapping[str, JsonValue] = field(default=_NO_DATA)
+    additional_data: Mapping[str, JsonValue] = field(default_factory=lambda: _NO_DATA)
     salts: tuple[tuple[str, bytes], ...] = ()
 
     def __post_init__(self) -> None:

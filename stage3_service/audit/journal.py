@@ -100,7 +100,7 @@ class Recorded(Generic[T_co]):
     intent: DurableIntent | None
 
 
-class JournalUnavailable(Exception):  # noqa: N818 - named for what the caller must assume
+class JournalUnavailable(Exception):
     """Say that a record could not be made durable; whether it is, is not known."""
 
 
@@ -126,9 +126,7 @@ class Journal:
     def __init__(self, store: JournalStore) -> None:
         self._store = store
 
-    def record(
-        self, work: Callable[[Snapshot], Writes[T]], *, urgent: bool = False
-    ) -> Recorded[T]:
+    def record(self, work: Callable[[Snapshot], Writes[T]], *, urgent: bool = False) -> Recorded[T]:
         """Decide in the log's turn, wait until it is durable, and return the answer.
 
         An exception of `work` leaves nothing behind and is raised here.

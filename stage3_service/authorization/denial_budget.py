@@ -1,0 +1,104 @@
+"""How many denials a caller may have recorded, so that nobody fills the log one fsync at a time.
+
+Deliberately absent: any influence on what is allowed. A spent budget changes a denial's answer and
+its record, never a permission.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DenialAllowance:
+    """State the budget: `burst` denials at once, `per_second` regained, for at most `callers` kept.
+
+    `all_callers_factor` bounds what every caller together may spend, as a multiple of one caller's
+    burst: a compromised Stage-4 can invent callers.
+    """
+
+    burst: int = 40
+    per_second: float = 0.5
+    callers: int = 4096
+    all_callers_factor: int = 16
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float
+    at: datetime
+    suppressed: int = 0
+    suppressed_since: datetime | None = None
+
+    def refill(self, now: datetime, *, burst: float, per_second: float) -> None:
+        elapsed = max(0.0, (now - self.at).total_seconds())
+        self.level = min(burst, self.level + elapsed * per_second)
+        self.at = now
+
+
+@dataclass(frozen=True, slots=True)
+class Suppressed:
+    """Count the denials of one caller that were answered and not recorded one by one."""
+
+    caller: str
+    count: int
+    since: datetime
+
+
+class DenialBudget:
+    """Keep the budgets in memory. Used on the journal's one writer, so it needs no lock."""
+
+    def __init__(self, allowance: DenialAllowance) -> None:
+        self._allowance = allowance
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._everybody: _Bucket | None = None
+        self._evicted: list[Suppressed] = []
+
+    def spend(self, caller: str, now: datetime) -> bool:
+        """Return whether one more denial of this caller may be recorded, and count it if not."""
+        allowance = self._allowance
+        bucket = self._buckets.pop(caller, None) or _Bucket(allowance.burst, now)
+        self._buckets[caller] = bucket
+        if len(self._buckets) > allowance.callers:
+            name, evicted = self._buckets.popitem(last=False)
+            self._evicted.extend(_suppressed(name, evicted))
+        total = allowance.burst * allowance.all_callers_factor
+        everybody = self._everybody = self._everybody or _Bucket(total, now)
+        bucket.refill(now, burst=allowance.burst, per_second=allowance.per_second)
+        everybody.refill(
+            now, burst=total, per_second=allowance.per_second * allowance.all_callers_factor
+        )
+        if bucket.level >= 1 and everybody.level >= 1:
+            bucket.level -= 1
+            everybody.level -= 1
+            return True
+        bucket.suppressed += 1
+        bucket.suppressed_since = bucket.suppressed_since or now
+        return False
+
+    def take_suppressed(self, caller: str | None = None) -> tuple[Suppressed, ...]:
+        """Return what was suppressed since it was last taken: of one caller, or of everybody."""
+        names = list(self._buckets) if caller is None else [caller]
+        taken = [
+            suppressed
+            for name in names
+            if (bucket := self._buckets.get(name)) is not None
+            for suppressed in _suppressed(name, bucket)
+        ]
+        taken.extend(self._evicted)
+        self._evicted.clear()
+        return tuple(taken)
+
+
+def _suppressed(caller: str, bucket: _Bucket) -> tuple[Suppressed, ...]:
+    if bucket.suppressed_since is None:
+        return ()
+    taken = Suppressed(caller, bucket.suppressed, bucket.suppressed_since)
+    bucket.suppressed = 0
+    bucket.suppressed_since = None
+    return (taken,)

@@ -1,0 +1,259 @@
+"""Put Stage-3 together: config, complete, run.
+
+The one place that hands out clocks and entropy. A service that cannot keep its promises does not
+start; what it found is an exception that names the file and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Final
+
+from servicekit.clock import Clock, SystemClock
+from servicekit.log import logger
+from servicekit.serving.health import HealthBoard
+from servicekit.serving.tls import server_credentials
+from servicekit.store.ledger import Ledger
+from stage3_service.adapters.declarations_file import read_declarations
+from stage3_service.adapters.registry import (
+    ExtraDomain,
+    OpenDomains,
+    create_domain_state,
+    open_domains,
+)
+from stage3_service.audit.journal import Journal, JournalUnavailable
+from stage3_service.authorization.denial_budget import DenialAllowance, DenialBudget
+from stage3_service.execution.execute_plan import PlanExecutor
+from stage3_service.execution.house import House
+from stage3_service.execution.late_answers import LateAnswers
+from stage3_service.execution.record_violation import record_suppressed
+from stage3_service.execution.recover import recover
+from stage3_service.settings import STORE_FILE, Stage3Settings
+from stage3_service.store.operator_reads import OperatorReads
+from stage3_service.store.schema import SCHEMA
+from stage3_service.store.sqlite_journal import SqliteJournalStore
+from stage3_service.store.token_rows import TokenRows
+from stage3_service.tokens.issue import IssuePolicy
+from stage3_service.wire.listeners import Listeners
+from stage3_service.wire.method_tables import PLAN_SERVICE
+from stage3_service.wire.operator_servicers import OperatorDesk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import grpc
+    from structlog.typing import FilteringBoundLogger
+
+    from servicekit.serving.server import RunningServer
+    from servicekit.store.errors import StoreError
+    from stage3_service.adapters.shielded_call import RaisedError
+    from stage3_service.domains.port import Answer
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage3:
+    """A Stage-3 that has recovered and holds its ports. `start` lets it answer."""
+
+    plans: RunningServer
+    operators: RunningServer
+    probes: RunningServer
+    recovered_plans: int
+    _executor: PlanExecutor
+    _journal: Journal
+    _budget: DenialBudget
+    _ledger: Ledger
+    _domains: OpenDomains
+    _health: HealthBoard
+    _log: FilteringBoundLogger
+
+    def start(self) -> None:
+        """Answer on all three listeners; ready from here on."""
+        for server in (self.probes, self.operators, self.plans):
+            server.start()
+        self._health.set_all_serving()
+
+    def stop(self, drain_s: float) -> bool:
+        """Drain and close; return whether every plan under way has ended.
+
+        Readiness goes first. Plans under way get `drain_s` seconds; then no further step is
+        started, and the steps that run get as long again to be recorded.
+        """
+        self._health.close()
+        drained = self.plans.stop(drain_s)
+        if not drained:
+            self._executor.stop_starting()
+        self.operators.stop(1.0)
+        self.probes.stop(0.0)
+        self._domains.close()
+        try:
+            record_suppressed(self._journal, self._budget)
+        except JournalUnavailable as unavailable:
+            self._log.error("suppressed denials were not recorded", error=str(unavailable))
+        self._ledger.close()
+        return drained
+
+
+def now_utc(clock: Clock) -> datetime:
+    """Return the wall time as an aware UTC instant."""
+    return _EPOCH + timedelta(microseconds=clock.now_us())
+
+
+def create_state(settings: Stage3Settings, *, clock: Clock | None = None) -> tuple[Path, ...]:
+    """Create the store and what declared domains keep on disk; return what was created.
+
+    Raises:
+        StoreError: a store is there already, or cannot be created.
+        DeclarationsRefused: the domains file has problems.
+    """
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = settings.state_dir / STORE_FILE
+    catalogue = read_declarations(settings.domains_file)
+    Ledger.create(store, SCHEMA, now_us=(clock or SystemClock()).now_us())
+    return (store, *create_domain_state(catalogue, settings.state_dir))
+
+
+def build_stage3(
+    settings: Stage3Settings,
+    *,
+    clock: Clock | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+    extra_domains: Sequence[ExtraDomain] = (),
+    on_poison: Callable[[StoreError], None] | None = None,
+) -> Stage3:
+    """Open the store, verify it, close what a crash left open, and bind the listeners.
+
+    `extra_domains` are served beside the declared ones, for programs that embed Stage-3.
+    `on_poison` is called once, from any thread, when the store has failed: the process must end.
+
+    Raises:
+        StoreError: the store is missing, held by another process, damaged, or of another version.
+        DeclarationsRefused, NotebookRefused: a domain cannot be opened as declared.
+        CredentialRefused, ListenRefused, AddressRefused: a listener cannot be opened.
+    """
+    clock = clock or SystemClock()
+    log = logger("stage3")
+    credentials = _credentials(settings, now_utc(clock))
+    catalogue = read_declarations(settings.domains_file)
+    ledger = Ledger.open(
+        settings.state_dir / STORE_FILE,
+        SCHEMA,
+        clock=clock,
+        commit_timeout_s=settings.commit_timeout_s,
+        on_poison=on_poison,
+    )
+    with ExitStack() as opened:
+        opened.callback(ledger.close)
+        rows = TokenRows()
+        journal = Journal(SqliteJournalStore(ledger, rows))
+        recovered = recover(journal)
+        late = LateAnswers(journal, entropy)
+        domains = open_domains(
+            catalogue,
+            settings.state_dir,
+            on_late=_recording_late(late, log),
+            on_raised=_logging_raised(log),
+            extra_domains=extra_domains,
+        )
+        opened.callback(domains.close)
+        budget = DenialBudget(
+            DenialAllowance(burst=settings.denials.burst, per_second=settings.denials.per_second)
+        )
+        executor = PlanExecutor(
+            journal=journal,
+            domains=domains.domains,
+            house=House(domains.catalogue, settings.tokens.max_lifetime_s),
+            budget=budget,
+            late=late,
+            entropy=entropy,
+        )
+        desk = OperatorDesk(
+            journal=journal,
+            reads=OperatorReads(ledger, rows),
+            ledger=ledger,
+            catalogue=domains.catalogue,
+            policy=IssuePolicy(
+                max_lifetime_s=settings.tokens.max_lifetime_s,
+                max_bound_lifetime_s=settings.tokens.max_bound_lifetime_s,
+                trust_domain=settings.trust_domain,
+            ),
+            entropy=entropy,
+            now=lambda: now_utc(clock),
+            origin=f"{settings.trust_domain}/stage3",
+            version=service_version(),
+        )
+        health = HealthBoard((PLAN_SERVICE,))
+        listeners = Listeners(settings, clock, entropy, journal, budget, log, credentials)
+        plans = listeners.plans(executor, health)
+        opened.callback(plans.stop, 0.0)
+        operators = listeners.operators(desk, health)
+        opened.callback(operators.stop, 0.0)
+        probes = listeners.probes(health)
+        opened.pop_all()
+    return Stage3(
+        plans=plans,
+        operators=operators,
+        probes=probes,
+        recovered_plans=recovered,
+        _executor=executor,
+        _journal=journal,
+        _budget=budget,
+        _ledger=ledger,
+        _domains=domains,
+        _health=health,
+        _log=log,
+    )
+
+
+def service_version() -> str:
+    """Return the version of the installed distribution, or `unknown` from a bare checkout."""
+    for distribution in ("stagegate-stage3", "stagegate"):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def _credentials(settings: Stage3Settings, now: datetime) -> grpc.ServerCredentials | None:
+    if settings.tls is None or settings.insecure_loopback:
+        return None
+    return server_credentials(
+        settings.tls.certificate_file,
+        settings.tls.key_file,
+        settings.tls.client_authority_file,
+        now=now,
+    )
+
+
+def _recording_late(late: LateAnswers, log: FilteringBoundLogger) -> Callable[[str, Answer], None]:
+    def deliver(idempotency_key: str, answer: Answer) -> None:
+        try:
+            late.deliver(idempotency_key, answer)
+        except JournalUnavailable as unavailable:
+            log.error("a late answer was not recorded", key=idempotency_key, error=str(unavailable))
+
+    return deliver
+
+
+def _logging_raised(log: FilteringBoundLogger) -> Callable[[RaisedError], None]:
+    def report(raised: RaisedError) -> None:
+        # Its text may quote parameters: the type and the place are enough to find it.
+        place = traceback.extract_tb(raised.error.__traceback__)[-1:]
+        log.error(
+            "a domain method raised",
+            domain=raised.domain,
+            method=raised.method,
+            key=raised.idempotency_key,
+            error_type=type(raised.error).__name__,
+            place=[f"{frame.filename}:{frame.lineno}" for frame in place],
+        )
+
+    return report

@@ -1,0 +1,306 @@
+"""Admission: once per plan, before any effect, gates 1 to 3 about every step.
+
+The gates are asked in order, each about all steps, before the next one is: a plan with one
+forbidden step has no effect at all. The commit of an admission is barrier B0, joined with B1 of
+the first step. Deliberately absent: any way to admit a plan whose request identifier was consumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from servicekit.invariant import invariant
+from stage3_service.audit.changes import PlanAdmitted, PlanRefused, TokenFirstUsed
+from stage3_service.audit.event import EventType, NewEvent, Status
+from stage3_service.audit.journal import Writes
+from stage3_service.audit.outcome import PlanOutcome
+from stage3_service.authorization.gate import Denial, DenialReason, GateName
+from stage3_service.authorization.limit_gate import AdmissionFacts, decide_admission_limits
+from stage3_service.authorization.scope_gate import decide_scope
+from stage3_service.authorization.token_gate import decide_token
+from stage3_service.errors import Reason, Refusal
+from stage3_service.execution.plan_run import Draft, Progress
+from stage3_service.execution.plan_trail import admission_facts
+from stage3_service.execution.start_step import (
+    observe_expiry,
+    plan_starts_in_window,
+    reserve_bytes,
+    start_or_end,
+    token_facts,
+)
+from stage3_service.execution.submission import is_identifier
+from stage3_service.tokens.credential import keys_match
+
+if TYPE_CHECKING:
+    from stage3_service.audit.journal import Snapshot
+    from stage3_service.audit.records import PlanRecord, TokenRecord
+    from stage3_service.authorization.denial_budget import DenialBudget
+    from stage3_service.execution.house import House
+    from stage3_service.execution.plan_run import NextStep, PlanRun
+    from stage3_service.execution.submission import Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Answer a plan that was not admitted: nothing happened."""
+
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Answer a request that was executed before: its stored outcome, and nothing happened now."""
+
+    plan_id: str
+    outcome: PlanOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Answer an admitted plan. `outcome` is set where its first step was already refused."""
+
+    token_id: str
+    outcome: PlanOutcome | None
+
+
+Admission = Refused | Replayed | Admitted
+
+
+def admit(
+    snapshot: Snapshot, run: PlanRun, first: NextStep, house: House, budget: DenialBudget
+) -> Writes[Admission]:
+    """Decide whether a plan is admitted, and if so start its first step in the same commit."""
+    submission = run.submission
+    if snapshot.plan_is_known(submission.plan_id):
+        return refuse_malformed(
+            snapshot, submission, invalid("plan_id", "was used before; mint a new one"), budget
+        )
+    if (prior := snapshot.request(run.scope)) is not None:
+        return _answer_again(snapshot, run, prior, budget)
+    if snapshot.halt is not None:
+        return Writes(
+            Refused(
+                Refusal(
+                    Reason.SERVICE_HALTED,
+                    "no step may start while the service is halted; nothing happened",
+                )
+            )
+        )
+    record = snapshot.token(submission.token_key)
+    draft = Draft(run, snapshot.now, [], [])
+    if denial := decide_token(token_facts(snapshot, run, record, house)):
+        observe_expiry(draft, record, denial)
+        return _deny(snapshot, draft, record, denial, budget)
+    record = invariant(record, "the token gate let an unknown token pass")
+    if denial := _forbidden_step(snapshot, run, record, house):
+        return _deny(snapshot, draft, record, denial, budget)
+    return _admit(snapshot, draft, record, first, house, budget)
+
+
+def _forbidden_step(
+    snapshot: Snapshot, run: PlanRun, record: TokenRecord, house: House
+) -> Denial | None:
+    for step in run.plan.steps:
+        if denial := decide_scope(record.token, step, house.catalogue):
+            return denial
+    token = record.token
+    return decide_admission_limits(
+        AdmissionFacts(
+            limits=token.resource_limits,
+            usage=record.usage,
+            plan_starts_in_window=plan_starts_in_window(snapshot, token),
+            reserve_bytes=tuple(reserve_bytes(token, step, house) for step in run.plan.steps),
+            time_left_s=run.call.time_left_s(),
+        )
+    )
+
+
+def _admit(
+    snapshot: Snapshot,
+    draft: Draft,
+    record: TokenRecord,
+    first: NextStep,
+    house: House,
+    budget: DenialBudget,
+) -> Writes[Admission]:
+    run, submission, token = draft.run, draft.run.submission, record.token
+    draft.events.extend(suppressed_events(budget, submission.caller))
+    draft.events.append(
+        run.trail(token.token_id).token_validated(
+            admission_facts(run.plan, request_id=submission.request_id, caller=submission.caller)
+        )
+    )
+    if record.usage.first_used_at is None:
+        draft.events.append(
+            NewEvent(
+                EventType.TOKEN_FIRST_USED,
+                Status.SUCCESS,
+                user_id=token.user_id,
+                token_id=token.token_id,
+            )
+        )
+        draft.changes.append(TokenFirstUsed(token.token_id, snapshot.now))
+    draft.changes.append(
+        PlanAdmitted(
+            plan_id=submission.plan_id,
+            scope=run.scope,
+            plan_digest=run.plan.digest,
+            token_key=submission.token_key,
+            token_id=token.token_id,
+            steps=len(run.plan.steps),
+            at=snapshot.now,
+        )
+    )
+    writes = start_or_end(snapshot, draft, record, record.usage, Progress(), first, house)
+    return Writes(
+        Admitted(token.token_id, writes.answer), writes.events, writes.changes, writes.start
+    )
+
+
+def _answer_again(
+    snapshot: Snapshot, run: PlanRun, prior: PlanRecord, budget: DenialBudget
+) -> Writes[Admission]:
+    """Answer a request identifier that was consumed: never with a second execution.
+
+    The token comes first: whoever does not hold the first submission's token learns nothing of it.
+    """
+    draft = Draft(run, snapshot.now, [], [])
+    if not keys_match(prior.token_key, run.submission.token_key):
+        return _deny(
+            snapshot,
+            draft,
+            snapshot.token(run.submission.token_key),
+            Denial(DenialReason.REQUEST_TOKEN_MISMATCH, None),
+            budget,
+        )
+    if prior.plan_digest != run.plan.digest:
+        return _refuse(
+            draft,
+            Refusal(
+                Reason.REQUEST_ID_REUSED,
+                "request_id was used with another plan; use a new one for a new plan",
+            ),
+            prior.token_id,
+            budget,
+        )
+    if prior.outcome is None:
+        return _refuse(
+            draft,
+            Refusal(
+                Reason.REQUEST_IN_PROGRESS,
+                "the plan of this request_id is still running; ask again with the same request_id",
+            ),
+            prior.token_id,
+            budget,
+        )
+    return Writes(Replayed(prior.plan_id, prior.outcome))
+
+
+def _deny(
+    snapshot: Snapshot,
+    draft: Draft,
+    record: TokenRecord | None,
+    denial: Denial,
+    budget: DenialBudget,
+) -> Writes[Admission]:
+    """Refuse at a gate: its event, the plan's terminal event, one commit, no effect."""
+    run = draft.run
+    if not budget.spend(run.submission.caller, snapshot.now):
+        return _overloaded()
+    trail = run.trail(None if record is None else record.token.token_id)
+    draft.events[:0] = suppressed_events(budget, run.submission.caller)
+    step = None if denial.step is None else run.plan.steps[denial.step]
+    if denial.gate is not GateName.TOKEN:
+        draft.events.append(
+            trail.token_validated(
+                admission_facts(
+                    run.plan,
+                    request_id=run.submission.request_id,
+                    caller=run.submission.caller,
+                )
+            )
+        )
+    denied, terminal = trail.gate_denied(denial, step)
+    facts = {"caller": run.submission.caller, "plan_digest": run.plan.digest.hex()}
+    draft.events.append(replace(denied, additional_data={**denied.additional_data, **facts}))
+    draft.events.append(terminal)
+    draft.changes.append(PlanRefused(run.submission.plan_id))
+    return Writes(
+        Refused(Refusal(denial.public, denial.message)),
+        tuple(draft.events),
+        tuple(draft.changes),
+    )
+
+
+def _refuse(
+    draft: Draft, refusal: Refusal, token_id: str | None, budget: DenialBudget
+) -> Writes[Admission]:
+    """Refuse before any gate was asked: the plan's terminal event alone."""
+    caller = draft.run.submission.caller
+    if not budget.spend(caller, draft.now):
+        return _overloaded()
+    events = (
+        *suppressed_events(budget, caller),
+        draft.run.trail(token_id).denied(refusal.reason),
+    )
+    return Writes(Refused(refusal), events, (PlanRefused(draft.run.submission.plan_id),))
+
+
+def invalid(path: str, description: str) -> Refusal:
+    """Return the refusal of a submission whose first error is at `path`."""
+    return Refusal(Reason.PLAN_INVALID, f"{path}: {description}", ((path, description),))
+
+
+def refuse_malformed(
+    snapshot: Snapshot, submission: Submission, refusal: Refusal, budget: DenialBudget
+) -> Writes[Admission]:
+    """Refuse a submission that no gate can be asked about.
+
+    The event names the plan only where its identifier is well formed and fresh: a plan has one
+    terminal event, and nothing a caller wrote reaches the log unread.
+    """
+    if not budget.spend(submission.caller, snapshot.now):
+        return _overloaded()
+    fresh = is_identifier(submission.plan_id) and not snapshot.plan_is_known(submission.plan_id)
+    field = refusal.violations[0][0] if refusal.violations else "plan_digest"
+    event = NewEvent(
+        EventType.EXECUTION_DENIED,
+        Status.DENIED,
+        plan_id=submission.plan_id if fresh else None,
+        reason=refusal.reason.value,
+        additional_data={"field": field, **({"terminal": True} if fresh else {})},
+    )
+    return Writes(
+        Refused(refusal),
+        (*suppressed_events(budget, submission.caller), event),
+        (PlanRefused(submission.plan_id),) if fresh else (),
+    )
+
+
+def _overloaded() -> Writes[Admission]:
+    return Writes(
+        Refused(
+            Refusal(
+                Reason.OVERLOADED,
+                "this caller was denied too often; nothing happened, wait before the next call",
+            )
+        )
+    )
+
+
+def suppressed_events(budget: DenialBudget, caller: str | None = None) -> list[NewEvent]:
+    """Return one aggregated event for each caller whose denials were not recorded one by one."""
+    return [
+        NewEvent(
+            EventType.DENIALS_SUPPRESSED,
+            Status.DENIED,
+            reason="denial_budget_spent",
+            additional_data={
+                "caller": suppressed.caller,
+                "count": suppressed.count,
+                "since": suppressed.since.isoformat(),
+            },
+        )
+        for suppressed in budget.take_suppressed(caller)
+    ]

@@ -1,0 +1,222 @@
+"""Execute one plan: the story of Stage-3.
+
+Read it from top to bottom; every branch of a plan's life is here, and every rule is elsewhere.
+Deliberately absent: a loop over anything but the plan's own steps, a second attempt, and any
+effect that was not recorded as started first.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, assert_never
+
+from servicekit.invariant import invariant
+from stage3_service.audit.journal import JournalUnavailable
+from stage3_service.errors import Reason, Refusal
+from stage3_service.execution.admit import (
+    Admitted,
+    Refused,
+    Replayed,
+    admit,
+    invalid,
+    refuse_malformed,
+)
+from stage3_service.execution.invoke_step import invoke_step
+from stage3_service.execution.plan_run import NextStep, PlanRun, Progress
+from stage3_service.execution.prepare_step import prepare_step
+from stage3_service.execution.settle_step import Following, Silent, Succeeded, settle_step
+from stage3_service.execution.submission import PlanAnswer
+from stage3_service.plan.parse import PlanInvalid, parse_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from servicekit.ijson import JsonValue
+    from stage3_service.audit.journal import DurableIntent, Journal, Recorded, Snapshot, Writes
+    from stage3_service.authorization.denial_budget import DenialBudget
+    from stage3_service.domains.port import Domain
+    from stage3_service.execution.admit import Admission
+    from stage3_service.execution.house import House
+    from stage3_service.execution.late_answers import LateAnswers
+    from stage3_service.execution.submission import Call, Submission
+    from stage3_service.plan.plan import Plan
+
+
+class PlanExecutor:
+    """Execute plans, any number of them at once, each on the thread that asks.
+
+    `entropy(n)` returns n unpredictable bytes. All effects pass through `journal`.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        domains: Mapping[str, Domain],
+        house: House,
+        budget: DenialBudget,
+        late: LateAnswers,
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._journal = journal
+        self._domains = domains
+        self._house = house
+        self._budget = budget
+        self._late = late
+        self._entropy = entropy
+        self._draining = False
+
+    def stop_starting(self) -> None:
+        """Let steps under way end and be recorded, and start no other."""
+        self._draining = True
+
+    def execute(self, submission: Submission, call: Call) -> PlanAnswer:
+        """Admit a plan, run its steps in order, and answer once its last event is durable.
+
+        Raises:
+            Refusal: the plan was not admitted and nothing happened; or, as OUTCOME_UNRECORDED, an
+                effect happened whose record could not be made durable.
+        """
+        plan = self._parse(submission)
+        run = PlanRun(plan, submission, call)
+        admitted, intent = self._admit(run)
+        if isinstance(admitted, Replayed):
+            return PlanAnswer(
+                admitted.plan_id, submission.request_id, replay=True, outcome=admitted.outcome
+            )
+        outcome = admitted.outcome
+        outputs: dict[int, JsonValue] = {}
+        results: list[bytes] = []
+        progress = Progress()
+        while intent is not None:
+            started = intent.step
+            answered = invoke_step(intent, self._domains, self._entropy)
+            if isinstance(answered.outcome, Succeeded):
+                outputs[started.index] = answered.output
+                results.append(answered.output_json)
+            settle = partial(
+                settle_step,
+                run=run,
+                token_id=admitted.token_id,
+                ended=started,
+                outcome=answered.outcome,
+                progress=progress,
+                following=self._following(run, started.index, outputs, results),
+                house=self._house,
+            )
+            try:
+                recorded = self._journal.record(settle)
+            except JournalUnavailable as unavailable:
+                raise Refusal(
+                    Reason.OUTCOME_UNRECORDED,
+                    f"step {started.index} was started and its outcome could not be recorded; the "
+                    "service has sealed itself, and says what is known once it is restarted",
+                ) from unavailable
+            if isinstance(answered.outcome, Succeeded):
+                progress = Progress(
+                    progress.completed + 1,
+                    progress.response_bytes + answered.outcome.output_bytes,
+                )
+            outcome, intent = recorded.answer, recorded.intent
+            if isinstance(answered.outcome, Silent):
+                self._record_late(f"{submission.plan_id}/{started.index}")
+        return PlanAnswer(
+            submission.plan_id,
+            submission.request_id,
+            replay=False,
+            outcome=invariant(outcome, "a plan ended without an outcome"),
+        )
+
+    def _parse(self, submission: Submission) -> Plan:
+        """Trust nothing Stage-4 found: read every rule again, and compare the digests."""
+        if violation := submission.first_violation():
+            raise self._record_malformed(submission, invalid(*violation))
+        try:
+            plan = parse_plan(submission.plan, self._house.limits)
+        except PlanInvalid as refused:
+            raise self._record_malformed(
+                submission, invalid(refused.path, refused.description)
+            ) from None
+        if plan.digest != submission.claimed_digest:
+            raise self._record_malformed(
+                submission,
+                Refusal(
+                    Reason.DIGEST_MISMATCH,
+                    "the two services compute different digests of this plan; nothing happened",
+                ),
+            )
+        return plan
+
+    def _record_malformed(self, submission: Submission, refusal: Refusal) -> Refusal:
+        recorded = self._record_before_effect(
+            partial(refuse_malformed, submission=submission, refusal=refusal, budget=self._budget)
+        )
+        answer = recorded.answer
+        return answer.refusal if isinstance(answer, Refused) else refusal
+
+    def _admit(self, run: PlanRun) -> tuple[Admitted | Replayed, DurableIntent | None]:
+        if self._draining:
+            raise Refusal(Reason.SERVICE_HALTED, "the service is shutting down; nothing happened")
+        first = NextStep(*prepare_step(run.plan, 0, {}, house=self._house, entropy=self._entropy))
+        recorded = self._record_before_effect(
+            partial(admit, run=run, first=first, house=self._house, budget=self._budget)
+        )
+        match recorded.answer:
+            case Refused(refusal):
+                raise refusal
+            case Replayed() | Admitted() as answer:
+                return answer, recorded.intent
+            case _:
+                assert_never(recorded.answer)
+
+    def _following(
+        self,
+        run: PlanRun,
+        index: int,
+        outputs: Mapping[int, JsonValue],
+        results: list[bytes],
+    ) -> Following:
+        """Return what comes after step `index`, should it have succeeded."""
+        after = index + 1
+        if after == len(run.plan.steps):
+            return Following(None, result_json=_result(results))
+        if len(outputs) <= index:
+            return Following(None)
+        stop: Reason | None = None
+        if run.call.cancelled():
+            stop = Reason.CLIENT_CANCELLED
+        elif run.call.time_left_s() <= 0:
+            stop = Reason.DEADLINE_EXCEEDED
+        elif self._draining:
+            stop = Reason.SERVICE_HALTED
+        prepared = prepare_step(run.plan, after, outputs, house=self._house, entropy=self._entropy)
+        return Following(NextStep(*prepared), stop=stop)
+
+    def _record_late(self, idempotency_key: str) -> None:
+        """Record an answer that overtook the record of its step being given up.
+
+        The plan has ended and its outcome is durable: a failure here changes nothing for the
+        client, and the journal has sealed itself.
+        """
+        with suppress(JournalUnavailable):
+            self._late.record(idempotency_key)
+
+    def _record_before_effect(
+        self, work: Callable[[Snapshot], Writes[Admission]]
+    ) -> Recorded[Admission]:
+        try:
+            return self._journal.record(work)
+        except JournalUnavailable as unavailable:
+            raise Refusal(
+                Reason.AUDIT_UNAVAILABLE,
+                "the audit log cannot be written; nothing was started",
+            ) from unavailable
+
+
+def _result(results: list[bytes]) -> bytes:
+    """Return the client's result: every output as its domain wrote it, none re-spelled."""
+    items = b",".join(
+        b'{"step":%d,"output":%b}' % (index, output) for index, output in enumerate(results)
+    )
+    return b'{"status":"completed","results":[%b]}' % items

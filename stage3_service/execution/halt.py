@@ -1,0 +1,51 @@
+"""How an operator stops every step that has not started, and lets them start again."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from stage3_service.audit.changes import ServiceHalted, ServiceResumed
+from stage3_service.audit.event import EventType, NewEvent, Status
+from stage3_service.audit.journal import Writes
+
+if TYPE_CHECKING:
+    from stage3_service.audit.journal import Journal, Snapshot
+
+OPERATOR_HALT = "operator"
+
+
+def halt(journal: Journal, *, halted_by: str, reason: str) -> bool:
+    """Start no further step, ahead of every waiting plan; return whether it was so before.
+
+    Raises:
+        JournalUnavailable: the record could not be made durable.
+    """
+    return journal.record(partial(_halt, by=halted_by, reason=reason), urgent=True).answer
+
+
+def resume(journal: Journal, *, resumed_by: str, reason: str) -> bool:
+    """Let steps start again; return whether they could before.
+
+    Raises:
+        JournalUnavailable: the record could not be made durable.
+    """
+    return journal.record(partial(_resume, by=resumed_by, reason=reason), urgent=True).answer
+
+
+def _halt(snapshot: Snapshot, by: str, reason: str) -> Writes[bool]:
+    if snapshot.halt is not None:
+        return Writes(answer=True)
+    event = NewEvent(
+        EventType.SERVICE_HALTED, Status.SUCCESS, reason=reason, additional_data={"by": by}
+    )
+    return Writes(False, (event,), (ServiceHalted(OPERATOR_HALT, snapshot.now),))  # noqa: FBT003
+
+
+def _resume(snapshot: Snapshot, by: str, reason: str) -> Writes[bool]:
+    if snapshot.halt is None:
+        return Writes(answer=True)
+    event = NewEvent(
+        EventType.SERVICE_RESUMED, Status.SUCCESS, reason=reason, additional_data={"by": by}
+    )
+    return Writes(False, (event,), (ServiceResumed(),))  # noqa: FBT003

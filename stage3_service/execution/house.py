@@ -1,0 +1,26 @@
+"""What every plan of this service is measured against, fixed while the service runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stage3_service.authorization.limit_gate import MAX_PLAN_RESPONSE_BYTES
+from stage3_service.plan.limits import PlanLimits
+
+if TYPE_CHECKING:
+    from stage3_service.domains.declaration import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Hold the declared domains and the service's own limits.
+
+    `ordinary_lifetime_s` is the longest life in seconds of a token that is not held to the number
+    of steps of its plan.
+    """
+
+    catalogue: Catalogue
+    ordinary_lifetime_s: int
+    limits: PlanLimits = PlanLimits()
+    max_plan_response_bytes: int = MAX_PLAN_RESPONSE_BYTES

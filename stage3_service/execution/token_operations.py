@@ -1,0 +1,103 @@
+"""How operators issue and revoke tokens. Stage-3 itself issues none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from stage3_service.audit.changes import TokenIssued, TokenRevoked
+from stage3_service.audit.event import EventType, NewEvent, Status
+from stage3_service.audit.journal import Writes
+from stage3_service.errors import Reason, Refusal
+
+if TYPE_CHECKING:
+    from stage3_service.audit.journal import Journal, Snapshot
+    from stage3_service.audit.records import PlanRecord, TokenRecord
+    from stage3_service.tokens.token import CapabilityToken
+
+
+def record_issued(journal: Journal, token: CapabilityToken) -> None:
+    """Record a token; it is valid once this returns, and its credential is shown after that.
+
+    Raises:
+        JournalUnavailable: the record could not be made durable; the token is not valid.
+    """
+    journal.record(partial(_issue, token=token), urgent=True)
+
+
+def _issue(_snapshot: Snapshot, token: CapabilityToken) -> Writes[None]:
+    event = NewEvent(
+        EventType.TOKEN_ISSUED,
+        Status.SUCCESS,
+        user_id=token.user_id,
+        token_id=token.token_id,
+        additional_data={
+            "allowed_trigger_types": [
+                str(trigger) for trigger in sorted(token.allowed_trigger_types)
+            ],
+            "bearer": token.bearer,
+            "capability": token.capability,
+            "client_identities": list(token.client_identities),
+            "domain_scope": list(token.domain_scope),
+            "expires_at": token.expires_at.isoformat(),
+            "issued_by": token.issued_by,
+            "method_scope": {
+                domain: list(methods) for domain, methods in token.method_scope.items()
+            },
+            "plan_digest": None if token.plan_digest is None else token.plan_digest.hex(),
+        },
+    )
+    return Writes(None, (event,), (TokenIssued(token),))
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """Answer a revocation: the token, and the steps whose effect may still happen."""
+
+    record: TokenRecord
+    already: bool
+    in_flight: tuple[PlanRecord, ...]
+
+
+def revoke(journal: Journal, token_id: str, *, revoked_by: str, reason: str) -> Revoked:
+    """Revoke a token for good, ahead of every waiting plan. Idempotent: one append.
+
+    No EXECUTION_STARTED of this token follows its TOKEN_REVOKED. An effect that had started does
+    not stop; the answer names its step.
+
+    Raises:
+        Refusal: TOKEN_NOT_FOUND, no token has this reference.
+        JournalUnavailable: the record could not be made durable.
+    """
+    work = partial(_revoke, token_id=token_id, revoked_by=revoked_by, reason=reason)
+    return journal.record(work, urgent=True).answer
+
+
+def _revoke(snapshot: Snapshot, token_id: str, revoked_by: str, reason: str) -> Writes[Revoked]:
+    record = snapshot.token_by_id(token_id)
+    if record is None:
+        raise Refusal(
+            Reason.TOKEN_NOT_FOUND,
+            f"no token has the reference {token_id}; list them with `stage3 token list`",
+        )
+    in_flight = tuple(snapshot.running_plans(token_id))
+    if record.revoked_at is not None:
+        return Writes(Revoked(record, already=True, in_flight=in_flight))
+    token = record.token
+    event = NewEvent(
+        EventType.TOKEN_REVOKED,
+        Status.SUCCESS,
+        user_id=token.user_id,
+        token_id=token_id,
+        reason=reason,
+        additional_data={
+            "revoked_by": revoked_by,
+            "steps_in_flight": [f"{plan.plan_id}/{plan.running_step}" for plan in in_flight],
+        },
+    )
+    return Writes(
+        Revoked(record, already=False, in_flight=in_flight),
+        (event,),
+        (TokenRevoked(token_id, token.token_key, snapshot.now),),
+    )

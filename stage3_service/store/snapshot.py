@@ -1,0 +1,102 @@
+"""What a decision sees: the state inside its own turn on the writer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stage3_service.audit.records import HaltState, PlanRecord, TokenRecord
+from stage3_service.store.instants import from_us, to_us
+from stage3_service.store.plan_rows import PLAN_COLUMNS, decode_plan
+from stage3_service.store.token_rows import TOKEN_COLUMNS, TokenRows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from servicekit.store.ledger import Turn
+    from stage3_service.audit.records import RequestScope
+
+_TOKEN_BY_KEY = f"SELECT {TOKEN_COLUMNS} FROM tokens t LEFT JOIN revocations r USING (token_key) WHERE t.token_key = ?"  # noqa: E501, S608 - a constant of this package
+_TOKEN_BY_ID = f"SELECT {TOKEN_COLUMNS} FROM tokens t LEFT JOIN revocations r USING (token_key) WHERE t.token_id = ?"  # noqa: E501, S608 - a constant of this package
+_PLAN_BY_REQUEST = (
+    f"SELECT {PLAN_COLUMNS} FROM plans WHERE caller = ? AND user_id = ? AND request_id = ?"  # noqa: E501, S608 - a constant of this package
+)
+_PLAN_BY_ID = f"SELECT {PLAN_COLUMNS} FROM plans WHERE plan_id = ?"  # noqa: S608 - a constant
+_RUNNING = f"SELECT {PLAN_COLUMNS} FROM plans WHERE kind IS NULL ORDER BY admitted_us, plan_id"  # noqa: S608 - a constant
+_RUNNING_OF_TOKEN = f"SELECT {PLAN_COLUMNS} FROM plans WHERE kind IS NULL AND token_id = ? ORDER BY admitted_us, plan_id"  # noqa: E501, S608 - a constant
+
+CLOCK_HALT = "clock"
+
+
+class SqliteSnapshot:
+    """Answer a decision's questions from one turn; see `audit.journal.Snapshot`."""
+
+    __slots__ = ("_tokens", "_turn", "now")
+
+    def __init__(self, turn: Turn, tokens: TokenRows) -> None:
+        self._turn = turn
+        self._tokens = tokens
+        self.now = from_us(turn.now_us)
+
+    @property
+    def halt(self) -> HaltState | None:
+        """Return why no step may start: the operator's word first, then the clock's."""
+        for reason, since_us in self._turn.rows("SELECT reason, since_us FROM halt"):
+            return HaltState(str(reason), from_us(int(since_us)))  # type: ignore[arg-type]
+        if self._turn.clock_problem is not None:
+            return HaltState(CLOCK_HALT, self.now)
+        return None
+
+    def token(self, token_key: bytes) -> TokenRecord | None:
+        """Return the token with this key."""
+        return self._one_token(_TOKEN_BY_KEY, token_key)
+
+    def token_by_id(self, token_id: str) -> TokenRecord | None:
+        """Return the token with this public reference."""
+        return self._one_token(_TOKEN_BY_ID, token_id)
+
+    def is_revoked(self, token_key: bytes) -> bool:
+        """Return whether a tombstone exists."""
+        return bool(self._turn.rows("SELECT 1 FROM revocations WHERE token_key = ?", (token_key,)))
+
+    def plan_starts_since(self, token_id: str, since: datetime) -> int:
+        """Return how many plans of the token had their first start after `since`."""
+        rows = self._turn.rows(
+            "SELECT count(*) FROM plan_starts WHERE token_id = ? AND started_us > ?",
+            (token_id, to_us(since)),
+        )
+        return int(rows[0][0])  # type: ignore[arg-type]
+
+    def request(self, scope: RequestScope) -> PlanRecord | None:
+        """Return the plan that consumed this request identifier."""
+        return self._one_plan(_PLAN_BY_REQUEST, scope.caller, scope.user_id, scope.request_id)
+
+    def plan(self, plan_id: str) -> PlanRecord | None:
+        """Return the admitted plan with this identifier."""
+        return self._one_plan(_PLAN_BY_ID, plan_id)
+
+    def plan_is_known(self, plan_id: str) -> bool:
+        """Return whether any event carries this plan identifier."""
+        return bool(
+            self._turn.rows(
+                "SELECT 1 FROM plans WHERE plan_id = ?1 "
+                "UNION ALL SELECT 1 FROM refused_plans WHERE plan_id = ?1",
+                (plan_id,),
+            )
+        )
+
+    def running_plans(self, token_id: str | None = None) -> Sequence[PlanRecord]:
+        """Return the plans without an outcome."""
+        if token_id is None:
+            return [decode_plan(row) for row in self._turn.rows(_RUNNING)]
+        return [decode_plan(row) for row in self._turn.rows(_RUNNING_OF_TOKEN, (token_id,))]
+
+    def _one_token(self, sql: str, key: bytes | str) -> TokenRecord | None:
+        for row in self._turn.rows(sql, (key,)):
+            return self._tokens.decode(row)
+        return None
+
+    def _one_plan(self, sql: str, *key: str) -> PlanRecord | None:
+        for row in self._turn.rows(sql, key):
+            return decode_plan(row)
+        return None
