@@ -1,0 +1,200 @@
+"""What a failing disk does: nobody is told a lie, nothing goes on, nothing told is lost."""
+
+import itertools
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from servicekit.store.errors import CommitOverdue, StoreError, StorePoisoned
+from servicekit.store.ledger import Ledger, Turn, verify_log
+from tests.component.servicekit.ledger_world import append, create_ledger, leaves_of, open_ledger
+from tests.fakes.faulty_disk import Fault, FaultyDisk
+
+_COMMITS = 6
+
+
+def test_every_acknowledged_commit_was_synced_first(tmp_path: Path) -> None:
+    """Between a commit's last write and its answer lies a sync of the file written to."""
+    disk = FaultyDisk()
+    ledger = open_ledger(create_ledger(tmp_path), vfs=disk.name)
+    try:
+        for number in range(5):
+            disk.operations.clear()
+            ledger.commit(append(b"%d" % number))
+            last = disk.operations[-1]
+            assert (last.kind, Path(last.file).name) == ("sync", "test.db-wal")
+            assert any(operation.kind == "write" for operation in disk.operations)
+    finally:
+        ledger.close()
+
+
+def test_without_full_synchronous_the_sync_is_missing(tmp_path: Path) -> None:
+    """The control: with synchronous=NORMAL the same test would fail, so it tests something."""
+    disk = FaultyDisk()
+    ledger = open_ledger(create_ledger(tmp_path), vfs=disk.name)
+    try:
+        ledger.commit(append(b"a"))
+        ledger._writer._connection.execute("PRAGMA synchronous=NORMAL")
+        disk.operations.clear()
+        ledger.commit(append(b"b"))
+        assert disk.syncs() == 0
+    finally:
+        ledger.close()
+
+
+def test_a_batch_shares_one_sync(tmp_path: Path) -> None:
+    """Works that queue up behind a busy writer cost one sync together."""
+    disk = FaultyDisk()
+    ledger = open_ledger(create_ledger(tmp_path), vfs=disk.name)
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold(turn: Turn) -> None:
+        entered.set()
+        gate.wait(10)
+
+    ledger.commit(append(b"warm"))
+    threads = [threading.Thread(target=ledger.commit, args=(hold,))]
+    threads[0].start()
+    assert entered.wait(10)
+    for number in range(30):
+        threads.append(threading.Thread(target=ledger.commit, args=(append(b"%d" % number),)))
+        threads[-1].start()
+    while ledger.queue_depth < 30:
+        pass
+    disk.operations.clear()
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+    syncs = disk.syncs()
+    size = ledger.head.size
+    ledger.close()
+    assert (size, syncs) == (31, 1)
+
+
+@pytest.mark.slow
+def test_a_failure_at_any_write_poisons_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    """For each fault, at each write, truncation and sync of six commits and the closing checkpoint.
+
+    Whatever was acknowledged is there after reopening, in order; what is there beyond it is what
+    was in flight, whole; the log verifies; and after the failure every commit was refused.
+    """
+    points = 0
+    for fault, forever in (
+        (Fault.EIO, False),
+        (Fault.EIO, True),
+        (Fault.ENOSPC, True),
+        (Fault.SHORT, False),
+    ):
+        for fail_at in itertools.count():
+            folder = tmp_path / f"{fault}-{forever}-{fail_at}"
+            folder.mkdir()
+            met = run_with_fault(folder, fault, fail_at, forever=forever)
+            shutil.rmtree(folder)
+            if not met:
+                break
+            points += 1
+    assert points > 100
+
+
+def run_with_fault(folder: Path, fault: Fault, fail_at: int, *, forever: bool) -> bool:
+    """Commit on a disk that fails once or from then on; return whether the fault was met."""
+    path = create_ledger(folder)
+    disk = FaultyDisk()
+    told: list[StoreError] = []
+    ledger = open_ledger(path, vfs=disk.name, on_poison=told.append)
+    disk.arm(fail_at, fault, forever=forever)
+    acknowledged: list[bytes] = []
+    attempted: list[bytes] = []
+    for number in range(_COMMITS):
+        leaves = [b"%d.%d" % (number, part) + bytes(2_000) for part in range(2)]
+        attempted.extend(leaves)
+        try:
+            ledger.commit(append(*leaves, kept=str(number)))
+        except StorePoisoned:
+            break
+        acknowledged.extend(leaves)
+    poisoned_by_commit = len(acknowledged) < len(attempted)
+    if poisoned_by_commit:
+        assert ledger.poisoned is not None
+        assert told == [ledger.poisoned]
+        with pytest.raises(StorePoisoned):
+            ledger.commit(append(b"never"))
+        before = len(disk.operations)
+        with pytest.raises(StorePoisoned):
+            ledger.commit(lambda turn: None)
+        assert not [op for op in disk.operations[before:] if op.kind == "write"]
+    ledger.close()
+    disk.armed = False
+    check_after_restart(path, acknowledged, attempted)
+    return disk.failed
+
+
+def check_after_restart(path: Path, acknowledged: list[bytes], attempted: list[bytes]) -> None:
+    """Expect all that was acknowledged, at most what was attempted, whole works only."""
+    again = open_ledger(path)
+    try:
+        stored = leaves_of(again)
+        kept = again.read(lambda reader: reader.rows("SELECT count(*) FROM kept"))
+        assert stored[: len(acknowledged)] == acknowledged
+        assert stored == attempted[: len(stored)]
+        assert kept == [(len(stored) // 2,)]
+        assert again.commit(append(b"next")) == [len(stored)]
+    finally:
+        again.close()
+    assert verify_log(path).problem is None
+
+
+def test_a_commit_that_takes_too_long_poisons_the_ledger(tmp_path: Path) -> None:
+    """The caller is told in time, the next is refused, and a late success is told to nobody."""
+    path = create_ledger(tmp_path)
+    told: list[StoreError] = []
+    ledger = open_ledger(path, commit_timeout_s=0.2, on_poison=told.append)
+    gate, entered = threading.Event(), threading.Event()
+    outcomes: dict[str, BaseException] = {}
+
+    def stuck(turn: Turn) -> None:
+        entered.set()
+        gate.wait(10)
+
+    def call(name: str, ledger: Ledger) -> None:
+        try:
+            ledger.commit(stuck if name == "stuck" else append(b"behind"))
+        except StoreError as error:
+            outcomes[name] = error
+
+    first = threading.Thread(target=call, args=("stuck", ledger))
+    first.start()
+    assert entered.wait(10)
+    second = threading.Thread(target=call, args=("behind", ledger))
+    second.start()
+    first.join(10)
+    second.join(10)
+    assert isinstance(outcomes["stuck"], CommitOverdue)
+    assert isinstance(outcomes["behind"], StorePoisoned | CommitOverdue)
+    assert told == [ledger.poisoned]
+    with pytest.raises(StorePoisoned):
+        ledger.commit(append(b"after"))
+    gate.set()
+    ledger.close()
+    again = open_ledger(path)
+    assert leaves_of(again) == []
+    again.close()
+
+
+def test_a_failing_disk_at_open_is_no_corruption(tmp_path: Path) -> None:
+    """An I/O error while opening is reported as what it is, and the store stays free."""
+    path = create_ledger(tmp_path)
+    ledger = open_ledger(path)
+    ledger.commit(append(b"x"))
+    ledger.close()
+    disk = FaultyDisk()
+    disk.arm(0, Fault.EIO, forever=True)
+    path.chmod(0o600)
+    with pytest.raises(StoreError) as refusal:
+        open_ledger(path, vfs=disk.name)
+    assert type(refusal.value) is StoreError
+    assert os.path.basename(path) in str(refusal.value)  # noqa: PTH119 - the text, not a path
+    open_ledger(path).close()
