@@ -79,7 +79,7 @@ def _format_path(segments: Sequence[str | int]) -> str:
 
 
 def _format_segment(segment: str | int) -> str:
-    if isinstance(segment, int) or not (set(segment) & {".", "`"} or segment == ""):
+    if isinstance(segment, int) or not set(segment) & {".", "`"}:
         return str(segment)
     return "`" + segment.replace("`", "``") + "`"
 

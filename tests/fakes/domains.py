@@ -48,14 +48,17 @@ class TrialDomain:
         self._lock = threading.Lock()
 
     def invoke(self, invocation: Invocation) -> Answer:
+        """Note what came in and behave as the method's name says."""
         self.received.append(invocation)
         self.entered.release()
         return METHODS[invocation.method](self, invocation)
 
     def echo(self, invocation: Invocation) -> Answer:
+        """Answer the parameters, byte for byte."""
         return Output(invocation.parameters_json)
 
     def effect(self, invocation: Invocation) -> Answer:
+        """Leave one effect and answer how many there are."""
         with self._lock:
             self.effects.append(invocation.idempotency_key)
             if self._effects_file is not None:
@@ -66,10 +69,12 @@ class TrialDomain:
             return Output(b'{"effects":%d}' % len(self.effects))
 
     def hang(self, invocation: Invocation) -> Answer:
+        """Answer only after `release`."""
         self.release.wait()
         return Output(b'{"released":true}')
 
     def effect_then_hang(self, invocation: Invocation) -> Answer:
+        """Leave one effect, then answer only after `release`."""
         self.effect(invocation)
         return self.hang(invocation)
 
@@ -83,27 +88,35 @@ class TrialDomain:
         return Output(b'{"slow":true}')
 
     def fail(self, invocation: Invocation) -> Answer:
+        """Answer that the method failed."""
         return MethodFailed("the trial failed as asked")
 
     def raise_error(self, invocation: Invocation) -> Answer:
+        """Raise an error that quotes the parameters."""
         raise TrialError(invocation.parameters_json.decode())
 
     def exit_process(self, invocation: Invocation) -> Answer:
+        """Try to end the process."""
         raise SystemExit(3)
 
     def no_answer(self, invocation: Invocation) -> Answer:
+        """Return something that is no answer."""
         return None  # type: ignore[return-value]
 
     def unreachable(self, invocation: Invocation) -> Answer:
+        """Say that nothing was started."""
         raise DomainUnreachable("the trial was not started")
 
     def silent(self, invocation: Invocation) -> Answer:
+        """Say that no answer came."""
         raise DomainSilent("the trial lost its connection")
 
     def long_message(self, invocation: Invocation) -> Answer:
+        """Fail with a message over the bound."""
         return MethodFailed("x" * 2000)
 
     def mutable_output(self, invocation: Invocation) -> Answer:
+        """Answer with a buffer that can still change."""
         return Output(bytearray(b"{}"))  # type: ignore[arg-type]
 
 
