@@ -50,7 +50,7 @@ class TokenExpiryObserved:
 
 @dataclass(frozen=True, slots=True)
 class TokenCharged:
-    """Add to a token's usage: invocations, and response bytes (negative to settle a reservation)."""
+    """Add to a token's usage; `response_bytes` is negative where a reservation is settled."""
 
     token_id: str
     invocations: int

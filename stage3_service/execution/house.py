@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from stage3_service.authorization.limit_gate import MAX_PLAN_RESPONSE_BYTES
@@ -22,5 +22,5 @@ class House:
 
     catalogue: Catalogue
     ordinary_lifetime_s: int
-    limits: PlanLimits = PlanLimits()
+    limits: PlanLimits = field(default_factory=PlanLimits)
     max_plan_response_bytes: int = MAX_PLAN_RESPONSE_BYTES

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stage3_service.audit.reads import EventRow, TokenCursor
 from stage3_service.store.token_rows import TOKEN_COLUMNS
 
 if TYPE_CHECKING:
     from servicekit.store.ledger import Ledger, Reader, SqlValue
+    from stage3_service.audit.reads import EventFilter
     from stage3_service.audit.records import TokenRecord
     from stage3_service.store.token_rows import TokenRows
 
@@ -18,35 +19,8 @@ _TOKENS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class EventFilter:
-    """Select events: each condition that is set must hold."""
-
-    plan_id: str = ""
-    token_id: str = ""
-    event_type: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """Hold one stored event."""
-
-    seq: int
-    leaf: bytes
-    event_type: str
-    time_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class TokenCursor:
-    """Say where a page of tokens ended."""
-
-    issued_us: int
-    token_id: str
-
-
-class OperatorReads:
-    """Read beside the writer, never through it: a page of a million events delays no plan."""
+class SqliteOperatorReads:
+    """Read on connections of its own; see `audit.reads.OperatorReads`."""
 
     def __init__(self, ledger: Ledger, tokens: TokenRows) -> None:
         self._ledger = ledger

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _TOKEN_BY_KEY = f"SELECT {TOKEN_COLUMNS} FROM tokens t LEFT JOIN revocations r USING (token_key) WHERE t.token_key = ?"  # noqa: E501, S608 - a constant of this package
 _TOKEN_BY_ID = f"SELECT {TOKEN_COLUMNS} FROM tokens t LEFT JOIN revocations r USING (token_key) WHERE t.token_id = ?"  # noqa: E501, S608 - a constant of this package
 _PLAN_BY_REQUEST = (
-    f"SELECT {PLAN_COLUMNS} FROM plans WHERE caller = ? AND user_id = ? AND request_id = ?"  # noqa: E501, S608 - a constant of this package
+    f"SELECT {PLAN_COLUMNS} FROM plans WHERE caller = ? AND user_id = ? AND request_id = ?"  # noqa: S608 - a constant of this package
 )
 _PLAN_BY_ID = f"SELECT {PLAN_COLUMNS} FROM plans WHERE plan_id = ?"  # noqa: S608 - a constant
 _RUNNING = f"SELECT {PLAN_COLUMNS} FROM plans WHERE kind IS NULL ORDER BY admitted_us, plan_id"  # noqa: S608 - a constant

@@ -22,10 +22,10 @@ from stage3_service.tokens.issue import IssueRequest
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from stage3_service.audit.reads import EventRow
     from stage3_service.audit.records import TokenRecord
     from stage3_service.domains.declaration import DomainDeclaration
     from stage3_service.execution.submission import PlanAnswer
-    from stage3_service.store.operator_reads import EventRow
 
 _EFFECTS = {
     Effects.NONE: plan_outcome_pb2.EFFECTS_NONE,

@@ -18,11 +18,11 @@ from stagegate.stage3.v1 import (
 
 from servicekit.serving.call_facts import call_facts
 from stage3_service.audit.journal import JournalUnavailable
+from stage3_service.audit.reads import EventFilter, TokenCursor
 from stage3_service.audit.records import TokenRecord
 from stage3_service.errors import Reason, Refusal
 from stage3_service.execution.halt import halt, resume
 from stage3_service.execution.token_operations import record_issued, revoke
-from stage3_service.store.operator_reads import EventFilter, TokenCursor
 from stage3_service.tokens.credential import CREDENTIAL_ENTROPY_BYTES
 from stage3_service.tokens.issue import TOKEN_ID_ENTROPY_BYTES, IssuePolicy, issue_token
 from stage3_service.tokens.refusal import IssueRefused
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from servicekit.store.ledger import Ledger
     from stage3_service.audit.journal import Journal
+    from stage3_service.audit.reads import OperatorReads
     from stage3_service.domains.declaration import Catalogue
-    from stage3_service.store.operator_reads import OperatorReads
 
 MAX_REASON_BYTES = 512
 """An operator's words for the log: a sentence, not a document."""
