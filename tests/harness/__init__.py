@@ -1,0 +1,1 @@
+"""Real services for tests: real certificates, real listeners, a real store on a real disk."""
