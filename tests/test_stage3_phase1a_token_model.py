@@ -511,7 +511,7 @@ class TestWhoIssues:
         assert not asked & {"expires_at"}
 
     def test_only_the_operators_door_calls_issue(self) -> None:
-        """Outside its own module, `issue_token` is known to the operator listener's servicers alone.
+        """Outside its own module, `issue_token` is known to the operators' servicers alone.
 
         In particular it is known to nothing that a plan reaches.
         """

@@ -74,25 +74,37 @@ class RawPlan:
 def parse_plan(raw: RawPlan, limits: PlanLimits) -> Plan:
     """Return the plan, with its digest computed anew.
 
+    Asked in order: the size, the eight rules that a raw plan can break, the limits on counts.
+
     Raises:
         PlanInvalid: a rule is broken; the first one in order is named.
     """
     _refuse_oversized(raw, limits)
-    _check_name("user_id", raw.user_id, limits)
-    _check_name("token_hash", raw.token_hash, limits)
-    _check_name("trigger_type", raw.trigger_type, limits)
+    for member in _names(raw):
+        _refuse_empty(*member)
     if not raw.steps:
         raise PlanInvalid("steps", "must have at least one step")
     steps = tuple(_parse_step(index, step, limits) for index, step in enumerate(raw.steps))
     bindings = None
     if raw.bindings is not None:
         bindings = tuple(
-            _parse_binding(index, binding, len(steps), limits)
-            for index, binding in enumerate(raw.bindings)
+            _parse_binding(index, binding, len(steps)) for index, binding in enumerate(raw.bindings)
         )
     _refuse_too_many(steps, bindings, limits)
+    for path, text in _names(raw):
+        _check_text(path, text, limits.max_name_bytes)
+    for binding in bindings or ():
+        _check_paths(binding, limits)
     digest = plan_digest(raw.user_id, raw.trigger_type, steps, bindings)
     return Plan(raw.user_id, raw.trigger_type, steps, bindings, digest)
+
+
+def _names(raw: RawPlan) -> tuple[tuple[str, str], ...]:
+    return (
+        ("user_id", raw.user_id),
+        ("token_hash", raw.token_hash),
+        ("trigger_type", raw.trigger_type),
+    )
 
 
 def _refuse_oversized(raw: RawPlan, limits: PlanLimits) -> None:
@@ -109,10 +121,9 @@ def _refuse_oversized(raw: RawPlan, limits: PlanLimits) -> None:
         raise PlanInvalid("", f"must have at most {limits.document.max_bytes} bytes")
 
 
-def _check_name(path: str, text: str, limits: PlanLimits) -> None:
+def _refuse_empty(path: str, text: str) -> None:
     if not text:
         raise PlanInvalid(path, "must not be empty")
-    _check_text(path, text, limits.max_name_bytes)
 
 
 def _check_text(path: str, text: str, max_bytes: int) -> None:
@@ -129,14 +140,25 @@ def _check_text(path: str, text: str, max_bytes: int) -> None:
 def _refuse_too_many(
     steps: tuple[Step, ...], bindings: tuple[Binding, ...] | None, limits: PlanLimits
 ) -> None:
-    if len(steps) > limits.max_steps:
-        raise PlanInvalid("steps", f"must have at most {limits.max_steps} steps")
-    if bindings is not None and len(bindings) > limits.max_bindings:
-        raise PlanInvalid("data_bindings", f"must have at most {limits.max_bindings} bindings")
     # The limit is the document's; the parser, which sees one step at a time, holds each to it.
     max_values = limits.document.max_values
     if sum(_count_values(step.parameters) for step in steps) > max_values:
         raise PlanInvalid("", f"must have at most {max_values} values")
+    if len(steps) > limits.max_steps:
+        raise PlanInvalid("steps", f"must have at most {limits.max_steps} steps")
+    if bindings is not None and len(bindings) > limits.max_bindings:
+        raise PlanInvalid("data_bindings", f"must have at most {limits.max_bindings} bindings")
+
+
+def _check_paths(binding: Binding, limits: PlanLimits) -> None:
+    for member, path in (
+        ("source_path", binding.source_path),
+        ("target_path", binding.target_path),
+    ):
+        where = f"data_bindings[{binding.index}].{member}"
+        _check_text(where, path.text, limits.max_path_bytes)
+        if len(path.segments) > limits.max_path_segments:
+            raise PlanInvalid(where, f"must have at most {limits.max_path_segments} segments")
 
 
 def _parse_step(index: int, raw: RawStep, limits: PlanLimits) -> Step:
@@ -155,40 +177,38 @@ def _parse_step(index: int, raw: RawStep, limits: PlanLimits) -> Step:
     return Step(index, raw.domain, raw.method, parameters, raw.parameters_json)
 
 
-def _parse_binding(index: int, raw: RawBinding, steps: int, limits: PlanLimits) -> Binding:
+def _parse_binding(index: int, raw: RawBinding, steps: int) -> Binding:
     where = f"data_bindings[{index}]"
-    _check_step_index(f"{where}.source_step", raw.source_step, steps)
-    source_path = _parse_binding_path(f"{where}.source_path", raw.source_path, limits)
-    _check_step_index(f"{where}.target_step", raw.target_step, steps)
-    target_path = _parse_binding_path(f"{where}.target_path", raw.target_path, limits)
+    source_step = _integer(f"{where}.source_step", raw.source_step)
+    target_step = _integer(f"{where}.target_step", raw.target_step)
+    source_path = _parse_binding_path(f"{where}.source_path", raw.source_path)
+    target_path = _parse_binding_path(f"{where}.target_path", raw.target_path)
     expected_type = None
     if raw.expected_type is not None:
         expected_type = _JSON_TYPES.get(raw.expected_type)
         if expected_type is None:
             names = ", ".join(_JSON_TYPES)
             raise PlanInvalid(f"{where}.expected_type", f"must be one of {names}")
-    if raw.target_step <= raw.source_step:
+    for member, step in (("source_step", source_step), ("target_step", target_step)):
+        if not 0 <= step < steps:
+            raise PlanInvalid(f"{where}.{member}", "names no step of this plan")
+    if target_step <= source_step:
         raise PlanInvalid(f"{where}.target_step", "must be after source_step")
-    return Binding(index, raw.source_step, source_path, raw.target_step, target_path, expected_type)
+    return Binding(index, source_step, source_path, target_step, target_path, expected_type)
 
 
-def _check_step_index(path: str, index: int, steps: int) -> None:
+def _integer(path: str, value: int) -> int:
     # `True` is an int to Python and to nobody else.
-    if type(index) is not int:
+    if type(value) is not int:
         raise PlanInvalid(path, "must be an integer")
-    if not 0 <= index < steps:
-        raise PlanInvalid(path, f"must be the index of a step, 0 to {steps - 1}")
+    return value
 
 
-def _parse_binding_path(where: str, text: str, limits: PlanLimits) -> Path:
-    _check_text(where, text, limits.max_path_bytes)
+def _parse_binding_path(where: str, text: str) -> Path:
     try:
-        path = parse_path(text)
+        return parse_path(text)
     except PathInvalid as invalid:
         raise PlanInvalid(where, str(invalid)) from None
-    if len(path.segments) > limits.max_path_segments:
-        raise PlanInvalid(where, f"must have at most {limits.max_path_segments} segments")
-    return path
 
 
 def _count_values(value: JsonValue) -> int:
