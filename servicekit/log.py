@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, Final, TextIO
 
 import structlog
@@ -39,6 +40,8 @@ SECRET_KEYS: Final = frozenset(
 """Names whose values are never written, in any case, with `-` or `_`, also as the last words of a
 longer name (`db_password`). `token_id` is a public reference and is written."""
 
+_SECRET_ENDINGS: Final = tuple("_" + key for key in sorted(SECRET_KEYS))
+
 DEPTH_MAX: Final = 16
 
 # A capability credential is `token_` and 43 characters of base64url; a truncated one is as bad.
@@ -55,13 +58,18 @@ def redact_text(text: str) -> str:
         text = _CREDENTIAL.sub(REDACTED, text)
     if "PRIVATE KEY" in text:
         text = _PRIVATE_KEY.sub(REDACTED, text)
-    return _BEARER.sub(rf"\1 {REDACTED}", text)
+    lowered = text.lower()
+    if "bearer " in lowered or "basic " in lowered:
+        text = _BEARER.sub(rf"\1 {REDACTED}", text)
+    return text
 
 
+# Names repeat from line to line; the bound keeps names that come from data from piling up.
+@lru_cache(maxsize=1024)
 def is_secret_key(key: str) -> bool:
     """Say whether a value under this name is never to be written."""
     name = key.lower().replace("-", "_")
-    return name in SECRET_KEYS or any(name.endswith("_" + secret) for secret in SECRET_KEYS)
+    return name in SECRET_KEYS or name.endswith(_SECRET_ENDINGS)
 
 
 def redact(value: object, depth: int = 0) -> object:
@@ -110,7 +118,7 @@ class _RedactingRenderer:
     def __call__(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401 - structlog's signature
         line = self._render(logger, name, event)
         text = line if isinstance(line, str) else line.decode("utf-8")
-        return _CREDENTIAL.sub(REDACTED, text)
+        return _CREDENTIAL.sub(REDACTED, text) if "token_" in text else text
 
 
 def configure_logging(service: str, level: str, stream: TextIO | None = None) -> None:

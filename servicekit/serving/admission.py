@@ -8,7 +8,7 @@ or cancelled before its handler ever ran.
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
+from threading import Condition
 from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -43,11 +43,11 @@ class CallPool(ThreadPoolExecutor):
         )
         self._max_in_flight = bounds.max_in_flight
         self._in_flight = 0
-        self._lock = Lock()
+        self._changed = Condition()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """Run `fn` in the pool and count it until it has ended."""
-        with self._lock:
+        with self._changed:
             self._in_flight += 1
         try:
             future = super().submit(fn, *args, **kwargs)
@@ -58,8 +58,10 @@ class CallPool(ThreadPoolExecutor):
         return future
 
     def _leave(self, _future: object) -> None:
-        with self._lock:
+        with self._changed:
             self._in_flight -= 1
+            if self._in_flight == 0:
+                self._changed.notify_all()
 
     @property
     def in_flight(self) -> int:
@@ -74,6 +76,11 @@ class CallPool(ThreadPoolExecutor):
         call can slip in between this answer and its own submission.
         """
         return self._in_flight >= self._max_in_flight
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until no call is left; say whether that came to pass within `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._in_flight == 0, timeout_s)
 
     def close(self) -> None:
         """Take no more work, without waiting for a handler that does not end."""

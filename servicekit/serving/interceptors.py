@@ -43,13 +43,16 @@ from servicekit.serving.policy import (
     AccessPolicy,
     CallPolicy,
 )
+from servicekit.serving.read_watch import ReadWatch
 from servicekit.serving.status import WireError
 
 METHOD_MAX_CHARS: Final = 256
 """Longest method name kept of an unknown method: the caller chooses it, the log stores it."""
 
 
-def build_interceptors(policy: CallPolicy, pool: CallPool) -> tuple[OrderedInterceptor, ...]:
+def build_interceptors(
+    policy: CallPolicy, pool: CallPool, watch: ReadWatch
+) -> tuple[OrderedInterceptor, ...]:
     """Return the door of one server, outermost first, its order already asserted."""
     chain: list[OrderedInterceptor] = [ShieldInterceptor(policy), AccessLogInterceptor(policy)]
     if policy.access is not None:
@@ -60,7 +63,7 @@ def build_interceptors(policy: CallPolicy, pool: CallPool) -> tuple[OrderedInter
     chain += [
         DeadlineInterceptor(policy),
         AdmissionInterceptor(policy, pool),
-        RequestInterceptor(policy),
+        RequestInterceptor(policy, watch),
     ]
     assert_order(chain)
     return tuple(chain)
@@ -150,8 +153,11 @@ class AccessLogInterceptor(OrderedInterceptor):
             ended_by_itself = True
         finally:
             code = status_code(context)
-            if code is None:
-                code = grpc.StatusCode.OK if ended_by_itself else grpc.StatusCode.INTERNAL
+            if code is None and ended_by_itself:
+                code = grpc.StatusCode.OK
+            elif code is None:
+                gone = not context.is_active()
+                code = grpc.StatusCode.CANCELLED if gone else grpc.StatusCode.INTERNAL
             identity = identity_of(context)
             self._policy.logger.info(
                 "call",
@@ -318,8 +324,9 @@ class RequestInterceptor(OrderedInterceptor):
     name: ClassVar[str] = "request"
     after: ClassVar[tuple[str, ...]] = ("admission",)
 
-    def __init__(self, policy: CallPolicy) -> None:
+    def __init__(self, policy: CallPolicy, watch: ReadWatch) -> None:
         self._policy = policy
+        self._watch = watch
 
     def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -352,7 +359,8 @@ class RequestInterceptor(OrderedInterceptor):
         parse: Any,  # noqa: ANN401 - any message type
         context: grpc.ServicerContext,
     ) -> object:
-        message = next(messages, None)
+        with self._watch.reading(context):
+            message = next(messages, None)
         if message is not None:
             try:
                 return message if parse is None else parse(message)

@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from servicekit.serving.identity import Identity
 from servicekit.serving.method_table import MethodTable, RolesOf, no_roles
+from servicekit.serving.read_watch import READ_MAX_S
 from servicekit.serving.status import StatusTable
 
 CLIENT_UNAUTHENTICATED: Final = "CLIENT_UNAUTHENTICATED"
@@ -54,7 +55,8 @@ class CallPolicy:
     """What every call of one server is subject to.
 
     `access` is None only on a server that asks nobody who they are, such as probes on loopback.
-    `malformed_reason` is the reason given for a request that is not the declared message.
+    `malformed_reason` is the reason given for a request that is not the declared message, and
+    `read_max_s` how long an admitted caller may take to send it.
     """
 
     statuses: StatusTable
@@ -64,6 +66,7 @@ class CallPolicy:
     incident_id: Callable[[], str]
     deadline_max_s: float = DEADLINE_MAX_S
     malformed_reason: str = INTERNAL
+    read_max_s: float = READ_MAX_S
 
     def __post_init__(self) -> None:
         """Refuse a status table that lacks a reason the door itself gives."""

@@ -29,7 +29,7 @@ def reflection_rules(kinds: frozenset[IdentityKind]) -> Mapping[str, Rule]:
 def register_reflection(server: grpc.Server, services: Sequence[str]) -> None:
     """Describe these services, and reflection itself, to whoever the table lets ask."""
     servicer: Any = reflection.ReflectionServicer((*services, *_SERVICES))
-    handler: "grpc.RpcMethodHandler[Any, Any]" = grpc.stream_stream_rpc_method_handler(
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,

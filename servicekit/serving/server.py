@@ -5,6 +5,7 @@ two processes share by accident.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import grpc
 
@@ -13,9 +14,13 @@ from servicekit.serving.admission import Bounds, CallPool
 from servicekit.serving.channel import MESSAGE_MAX_BYTES
 from servicekit.serving.interceptors import build_interceptors
 from servicekit.serving.policy import CallPolicy
+from servicekit.serving.read_watch import ReadWatch
 from servicekit.serving.reflection import register_reflection
 
 Register = Callable[[grpc.Server], None]
+
+SETTLE_S: Final = 1.0
+"""How long handlers have to return once every call of a stopped server is answered or cancelled."""
 
 
 class ListenRefused(Exception):
@@ -34,12 +39,15 @@ class PortUnavailable(ListenRefused):
 class RunningServer:
     """A bound listener; it holds its port from construction and answers from `start` on."""
 
-    def __init__(self, name: str, server: grpc.Server, pool: CallPool, address: Address) -> None:
+    def __init__(
+        self, name: str, server: grpc.Server, pool: CallPool, watch: ReadWatch, address: Address
+    ) -> None:
         self.name = name
         self.address = address.text
         self.port = address.port
         self._server = server
         self._pool = pool
+        self._watch = watch
 
     @property
     def in_flight(self) -> int:
@@ -48,6 +56,7 @@ class RunningServer:
 
     def start(self) -> None:
         """Begin to answer."""
+        self._watch.start()
         self._server.start()
 
     def stop(self, grace_s: float) -> bool:
@@ -58,7 +67,9 @@ class RunningServer:
         ordinary interpreter exit would wait for.
         """
         self._server.stop(grace_s).wait()
-        drained = self._pool.in_flight == 0
+        # A call is answered a moment before its handler's thread is free again.
+        drained = self._pool.wait_until_idle(SETTLE_S)
+        self._watch.stop()
         self._pool.close()
         return drained
 
@@ -86,9 +97,10 @@ def build_server(
         wanted.verify_loopback()
     _verify_policy(name, policy, secure=credentials is not None)
     pool = CallPool(name, bounds or Bounds())
+    watch = ReadWatch(policy.monotonic_s, policy.read_max_s)
     server = grpc.server(
         pool,
-        interceptors=list(build_interceptors(policy, pool)),
+        interceptors=list(build_interceptors(policy, pool, watch)),
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", message_max_bytes),
@@ -110,7 +122,7 @@ def build_server(
             f"the {name} listener cannot bind {wanted.text}",
             "Stop the process that listens there, or set another address.",
         ) from None
-    return RunningServer(name, server, pool, Address(wanted.host, port))
+    return RunningServer(name, server, pool, watch, Address(wanted.host, port))
 
 
 def _verify_policy(name: str, policy: CallPolicy, *, secure: bool) -> None:

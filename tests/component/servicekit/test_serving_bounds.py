@@ -1,0 +1,256 @@
+"""What a listener does when there is too much, too late, or nothing at all coming."""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from servicekit.serving.admission import Bounds, CallPool
+from servicekit.serving.call_facts import call_facts
+from servicekit.serving.read_watch import ReadWatch
+from tests.component.servicekit.serving_world import (
+    Gate,
+    World,
+    call,
+    failure,
+    full,
+)
+
+FAST_S = 5.0
+"""Longer than any refusal takes, far shorter than a blocked handler would make it wait."""
+
+
+def start(channel: Any, method: str, timeout: float | None = 30) -> Any:
+    """Begin a call and return its future."""
+    return channel.unary_unary(full(method)).future(b"", timeout=timeout)
+
+
+class TestOverload:
+    """The bound on calls in flight."""
+
+    def test_one_call_too_many_is_refused_while_all_threads_are_busy(self, world: World) -> None:
+        """The refusal does not wait for a thread of the pool, since it has its own."""
+        gate = Gate()
+        server = world.serve({"Get": gate}, bounds=Bounds(2, 2))
+        channel = world.channel(server)
+        held = [start(channel, "Get") for _ in range(2)]
+        gate.wait_until_entered(2)
+        error = failure(channel, "Get", timeout=FAST_S)
+        assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        assert server.in_flight == 2
+        gate.open.set()
+        assert [future.result(timeout=10) for future in held] == [b"through", b"through"]
+        assert call(channel, "Get") == b"through"
+
+    def test_a_waiting_call_counts_like_a_running_one(self, world: World) -> None:
+        """One thread, three places: one runs, two wait, the fourth is refused, all three finish."""
+        gate = Gate()
+        server = world.serve({"Get": gate}, bounds=Bounds(1, 3))
+        channel = world.channel(server)
+        held = [start(channel, "Get") for _ in range(3)]
+        gate.wait_until_entered(1)
+        _wait_for(lambda: server.in_flight == 3)
+        assert failure(channel, "Get", timeout=FAST_S).reason == "OVERLOADED"
+        gate.open.set()
+        assert [future.result(timeout=10) for future in held] == [b"through"] * 3
+
+    def test_an_overload_tells_a_stranger_nothing(self, world: World) -> None:
+        """Who is calling, and whether they may, is asked first, busy or not."""
+        gate = Gate()
+        server = world.serve({"Get": gate}, bounds=Bounds(1, 1))
+        held = start(world.channel(server), "Get")
+        gate.wait_until_entered(1)
+        stranger = world.channel(server, world.authority.caller("domain/notes"))
+        assert failure(stranger, "Get", timeout=FAST_S).reason == "METHOD_NOT_PERMITTED"
+        gate.open.set()
+        assert held.result(timeout=10) == b"through"
+
+    def test_a_call_that_is_cancelled_before_its_handler_gives_its_place_back(
+        self, world: World
+    ) -> None:
+        """Headers and then a reset, more often than there are places: the next call gets in."""
+        server = world.serve({"Get": lambda request, _context: request}, bounds=Bounds(1, 2))
+        channel = world.channel(server)
+        silence = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            silence.wait(30)
+            yield from ()
+
+        for _ in range(6):
+            hanging = channel.stream_unary(full("Get")).future(nothing(), timeout=30)
+            _wait_for(lambda: server.in_flight == 1)
+            hanging.cancel()
+            _wait_for(lambda: server.in_flight == 0)
+        silence.set()
+        assert call(channel, "Get", b"still here") == b"still here"
+
+    def test_a_streamed_answer_holds_its_place_until_its_end(self, world: World) -> None:
+        """A stream in flight is a call in flight."""
+        gate = Gate()
+
+        def watch(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+            yield b"one"
+            yield gate(request, context)
+
+        server = world.serve(
+            {"Watch": grpc.unary_stream_rpc_method_handler(watch), "Get": gate},
+            bounds=Bounds(1, 1),
+        )
+        channel = world.channel(server)
+        stream = channel.unary_stream(full("Watch"))(b"", timeout=30)
+        assert next(stream) == b"one"
+        assert failure(channel, "Get", timeout=FAST_S).reason == "OVERLOADED"
+        gate.open.set()
+        assert list(stream) == [b"through"]
+
+    @pytest.mark.parametrize(("pool_size", "max_in_flight"), [(0, 1), (2, 1), (-1, -1)])
+    def test_bounds_that_cannot_work_are_refused(self, pool_size: int, max_in_flight: int) -> None:
+        """No thread, or threads that can never have work."""
+        with pytest.raises(ValueError, match="pool_size"):
+            Bounds(pool_size, max_in_flight)
+
+    def test_a_pool_that_is_closed_counts_nothing(self) -> None:
+        """Work that a closed pool refuses is not in flight."""
+        pool = CallPool("test", Bounds(1, 1))
+        pool.close()
+        with pytest.raises(RuntimeError):
+            pool.submit(lambda: None)
+        assert pool.in_flight == 0
+
+
+class TestDeadline:
+    """How long anybody waits."""
+
+    @pytest.mark.parametrize(
+        ("client_s", "server_s", "low_s", "high_s"),
+        [
+            pytest.param(None, 300.0, 299.0, 300.0, id="no deadline: the server's maximum"),
+            pytest.param(1000.0, 300.0, 299.0, 300.0, id="too long: the server's maximum"),
+            pytest.param(20.0, 300.0, 15.0, 20.0, id="shorter: the client's"),
+            pytest.param(None, 7.0, 6.0, 7.0, id="the maximum is a setting"),
+        ],
+    )
+    def test_a_servicer_learns_the_seconds_left(
+        self,
+        world: World,
+        client_s: float | None,
+        server_s: float,
+        low_s: float,
+        high_s: float,
+    ) -> None:
+        """The smaller of the client's deadline and the server's maximum."""
+        seen: list[float] = []
+
+        def get(_request: bytes, context: grpc.ServicerContext) -> bytes:
+            seen.append(call_facts(context).remaining_s())
+            return b""
+
+        server = world.serve({"Get": get}, policy=world.policy(deadline_max_s=server_s))
+        call(world.channel(server), "Get", timeout=client_s)
+        assert low_s < seen[0] <= high_s
+
+    def test_a_call_that_waited_past_its_deadline_starts_nothing(self, world: World) -> None:
+        """A thread that becomes free too late does not run the handler for nobody."""
+        gate = Gate()
+        ran: list[bytes] = []
+
+        def late(request: bytes, _context: grpc.ServicerContext) -> bytes:
+            ran.append(request)
+            return b""
+
+        server = world.serve({"Get": gate, "Late": late}, bounds=Bounds(1, 4))
+        channel = world.channel(server)
+        held = start(channel, "Get")
+        gate.wait_until_entered(1)
+        assert failure(channel, "Late", timeout=0.2).code == "DEADLINE_EXCEEDED"
+        gate.open.set()
+        held.result(timeout=10)
+        _wait_for(lambda: server.in_flight == 0)
+        assert ran == []
+
+    def test_facts_of_a_call_that_passed_no_door_are_an_error(self) -> None:
+        """There is no default identity and no default deadline."""
+
+        class Bare:
+            pass
+
+        bare: Any = Bare()
+        with pytest.raises(LookupError):
+            call_facts(bare)
+
+
+class TestSilence:
+    """A caller that sends headers and then nothing."""
+
+    def test_a_refused_caller_is_answered_without_its_request(self, world: World) -> None:
+        """Every question is answered before a byte of the request is waited for."""
+        server = world.serve({"Get": lambda request, _context: request}, bounds=Bounds(1, 1))
+        stranger = world.channel(server, world.authority.caller("domain/notes"))
+        silence = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            silence.wait(30)
+            yield from ()
+
+        refused = stranger.stream_unary(full("Get")).future(nothing(), timeout=FAST_S)
+        error: Any = refused.exception(timeout=10)
+        silence.set()
+        assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+
+    def test_an_admitted_caller_that_stays_silent_loses_its_place(self, world: World) -> None:
+        """Without any deadline of its own, the call is ended and the place is free again."""
+        policy = world.policy(read_max_s=0.2)
+        server = world.serve(
+            {"Get": lambda request, _context: request}, policy=policy, bounds=Bounds(1, 1)
+        )
+        channel = world.channel(server)
+        silence = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            silence.wait(30)
+            yield from ()
+
+        silent = channel.stream_unary(full("Get")).future(nothing())
+        error: Any = silent.exception(timeout=10)
+        silence.set()
+        assert error.code() is grpc.StatusCode.CANCELLED
+        _wait_for(lambda: server.in_flight == 0)
+        assert call(channel, "Get", b"next") == b"next"
+        assert [line["code"] for line in world.lines()] == ["CANCELLED", "OK"]
+
+    def test_a_call_within_the_limit_is_left_alone(self) -> None:
+        """Only what waited longer than the limit is cancelled, and only while it waits."""
+
+        class Context:
+            cancelled = False
+
+            def cancel(self) -> None:
+                self.cancelled = True
+
+        now_s = [100.0]
+        watch = ReadWatch(lambda: now_s[0], limit_s=10.0)
+        early, late, done = Context(), Context(), Context()
+        contexts: Any = (early, late, done)
+        with watch.reading(contexts[0]):
+            with watch.reading(contexts[2]):
+                pass
+            now_s[0] = 105.0
+            with watch.reading(contexts[1]):
+                now_s[0] = 110.0
+                assert watch.cancel_overdue() == 0
+                now_s[0] = 110.1
+                assert watch.cancel_overdue() == 1
+        assert (early.cancelled, late.cancelled, done.cancelled) == (True, False, False)
+
+
+def _wait_for(condition: Any) -> None:
+    """Return as soon as the condition holds; fail after ten seconds."""
+    for _ in range(10_000):
+        if condition():
+            return
+        time.sleep(0.001)
+    pytest.fail("the condition never came to hold")
