@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from collections import defaultdict
@@ -56,6 +57,24 @@ def test_the_environment_is_the_locks() -> None:
     installed = {name: version(name) for name in pinned()}
 
     assert installed == pinned()
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["servicekit", "stage3_service", "stage4_service", "stagegate.plan.v1.plan_pb2"],
+)
+def test_this_tree_is_what_is_imported(module: str) -> None:
+    """The editable installation leads here: no copy in site-packages stands before the source."""
+    answer = subprocess.run(
+        [sys.executable, "-I", "-c", f"import {module} as m; print(m.__file__)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith(f"{ROOT}/")
+    assert "site-packages" not in answer.stdout
 
 
 def test_every_pin_is_hashed_and_names_no_address() -> None:
