@@ -164,11 +164,10 @@ def _recompute(
         if at_least is not None and start < at_least.size < end:
             end = at_least.size
         rows: list[Any] = connection.execute(query, (start, end)).fetchall()
-        frontier = _compare(frontier, rows, end)
-        for row in rows if check else ():
-            problem = check(StoredEvent(row[0], row[1], *row[3:])) if check else None
-            if problem is not None:
-                raise _Bad(f"entry {row[0]}: {problem}", row[0])
+        if check is None:
+            frontier = _compare(frontier, rows, end)
+        else:
+            frontier = _compare_and_check(frontier, rows, end, check)
         if at_least is not None and frontier.size == at_least.size:
             _confirm(frontier, at_least)
     if frontier != head:
@@ -179,6 +178,25 @@ def _confirm(frontier: Frontier, at_least: TreeHead) -> None:
     if frontier.root() != at_least.root:
         size = at_least.size
         raise _Bad(f"the first {size} entries are not those of a head kept elsewhere", None)
+
+
+def _compare_and_check(frontier: Frontier, rows: list[Any], end: int, check: Check) -> Frontier:
+    # A swapped row may show in the tree only at a later one, but in what its leaf says at once.
+    bad: _Bad | None = None
+    grown = frontier
+    try:
+        grown = _compare(frontier, rows, end)
+    except _Bad as found:
+        bad = found
+    for row in rows:
+        if bad is not None and bad.seq is not None and row[0] >= bad.seq:
+            break
+        problem = check(StoredEvent(row[0], row[1], *row[3:]))
+        if problem is not None:
+            raise _Bad(f"entry {row[0]}: {problem}", row[0])
+    if bad is not None:
+        raise bad
+    return grown
 
 
 def _compare(frontier: Frontier, rows: list[Any], end: int) -> Frontier:
