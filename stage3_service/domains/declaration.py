@@ -48,7 +48,8 @@ class ParametersValidator(Protocol):
     def first_error(self, value: JsonValue) -> str | None:
         """Name the first offence as `path: description`, or answer None when there is none.
 
-        The description never quotes a value: parameters may be secrets.
+        The description never quotes a value, because parameters may be secrets. It may name
+        members, because a client must be told which one to correct.
         """
         ...
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.json_schema import GenerateJsonSchema
 
 from servicekit.canonical_json import canonicalize
 from servicekit.ijson import JsonValue
@@ -27,6 +28,18 @@ class Parameters(BaseModel):
 ParametersT = TypeVar("ParametersT", bound=Parameters)
 
 
+class _SchemaWithoutTitles(GenerateJsonSchema):
+    """Leaves out the titles, which only repeat the names they stand beside."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        """Give no member a title."""
+        del schema
+        return False
+
+
+_MODEL_KEYS = ("title", "description")
+
+
 class MethodRefused(Exception):
     """The method will not do what it was asked; its text becomes the failure message."""
 
@@ -41,7 +54,9 @@ def declare(
     repetition: Repetition,
 ) -> MethodDeclaration:
     """Return the declaration of a builtin method whose parameters are this model."""
-    schema_json = canonicalize(_without_titles(parameters.model_json_schema()))
+    schema = parameters.model_json_schema(schema_generator=_SchemaWithoutTitles)
+    # The model's own name and docstring speak to readers of this code, not of the catalogue.
+    schema_json = canonicalize({k: v for k, v in schema.items() if k not in _MODEL_KEYS})
     return MethodDeclaration(
         name=name,
         description=description,
@@ -80,19 +95,3 @@ def encode_answer(value: JsonValue, declaration: MethodDeclaration) -> Output | 
             f"the result has {len(json_bytes)} bytes, {declaration.max_response_bytes} are allowed"
         )
     return Output(json_bytes)
-
-
-def _without_titles(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Drop the titles the model generator adds: they repeat the names beside them."""
-    properties = schema["properties"]
-    if not isinstance(properties, dict):
-        raise TypeError("a model's schema lists its properties")
-    bare = {name: _untitled(inner) for name, inner in properties.items()}
-    kept = {key: inner for key, inner in schema.items() if key not in ("title", "description")}
-    return {**kept, "properties": bare}
-
-
-def _untitled(schema: JsonValue) -> JsonValue:
-    if not isinstance(schema, dict):
-        raise TypeError("a property's schema is an object")
-    return {key: inner for key, inner in schema.items() if key != "title"}

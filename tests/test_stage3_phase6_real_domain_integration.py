@@ -1,0 +1,518 @@
+"""Phase 6: real domains, through their adapters and with everything that stands before and behind.
+
+Each case takes the way of a step: the parameters are parsed strictly, the method is looked up in
+the catalogue, its schema is asked, the domain is invoked behind its time limit, and the answer is
+read as untrusted input. The builtin domains come first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from servicekit.ijson import JsonLimits, JsonRefused, JsonValue, parse
+from stage3_service.adapters.declarations_file import builtin_catalogue, read_declarations
+from stage3_service.adapters.registry import (
+    OpenDomains,
+    create_domain_state,
+    notebook_path,
+    open_domains,
+)
+from stage3_service.domains.answer import AnswerInvalid, read_answer
+from stage3_service.domains.declaration import Catalogue, Repetition
+from stage3_service.domains.port import (
+    DomainSilent,
+    DomainUnreachable,
+    Invocation,
+    MethodFailed,
+)
+from tests.fakes.domains import RAW_ANSWERS, TrialDomain, trial_domain
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+KIBIBYTE = 1024
+
+
+class ParametersInvalid(Exception):
+    """What gate 4 would deny, with its reason."""
+
+
+class MethodDidFail(Exception):
+    """What the method answered instead of an output."""
+
+
+@dataclasses.dataclass
+class _House:
+    """The declared domains, opened; `run` takes a step's way through them."""
+
+    opened: OpenDomains
+    trial: TrialDomain
+    state_dir: Path
+
+    def run(
+        self,
+        domain: str,
+        method: str,
+        parameters: object,
+        *,
+        key: str = "plan/0",
+        deadline_s: float = 20.0,
+    ) -> JsonValue:
+        raw = parameters if isinstance(parameters, bytes) else json.dumps(parameters).encode()
+        declared = self.opened.catalogue.method(domain, method)
+        assert declared is not None
+        assert declared.validator is not None
+        error = declared.validator.first_error(parse(raw, JsonLimits()).value)
+        if error is not None:
+            raise ParametersInvalid(error)
+        answer = self.opened.domains[domain].invoke(Invocation(method, raw, deadline_s, key))
+        if isinstance(answer, MethodFailed):
+            raise MethodDidFail(answer.message)
+        return read_answer(answer.json_bytes, declared.max_response_bytes)
+
+    def failure(self, domain: str, method: str, parameters: object, key: str = "p/0") -> str:
+        with pytest.raises(MethodDidFail) as caught:
+            self.run(domain, method, parameters, key=key)
+        return str(caught.value)
+
+    def notes(self) -> list[tuple[Any, ...]]:
+        """Read the notes with a connection of the test's own: the visible effect."""
+        path = notebook_path(self.state_dir, "notebook")
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        rows = list(connection.execute("SELECT idempotency_key, title, text FROM note"))
+        connection.close()
+        return rows
+
+
+def _open(state_dir: Path, catalogue: Catalogue) -> _House:
+    extra, trial = trial_domain(max_duration_s=20.0)
+    create_domain_state(catalogue, state_dir)
+    opened = open_domains(
+        catalogue,
+        state_dir,
+        on_late=lambda key, answer: None,
+        on_raised=lambda raised: None,
+        extra_domains=[extra],
+    )
+    return _House(opened, trial, state_dir)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[_House]:
+    """Both builtin domains with all their methods, and the trial domain."""
+    made = _open(tmp_path, builtin_catalogue())
+    yield made
+    made.trial.release.set()
+    made.opened.close()
+
+
+class TestText:
+    """The builtin domain `text`: what each method answers."""
+
+    @pytest.mark.parametrize(
+        ("method", "parameters", "answer"),
+        [
+            ("upper", {"text": "plain"}, {"text": "PLAIN"}),
+            ("upper", {"text": "straße"}, {"text": "STRASSE"}),
+            ("upper", {"text": "\u0390"}, {"text": "\u0399\u0308\u0301"}),
+            ("upper", {"text": ""}, {"text": ""}),
+            ("lower", {"text": "ÀÉÎ"}, {"text": "àéî"}),
+            ("lower", {"text": "ΟΔΟΣ"}, {"text": "οδος"}),
+            ("lower", {"text": "İ"}, {"text": "i̇"}),
+            ("trim", {"text": "\u2003 x y \u00a0\n"}, {"text": "x y"}),
+            ("trim", {"text": "\u200bx"}, {"text": "\u200bx"}),
+            ("concat", {"parts": ["a", "b"], "separator": ", "}, {"text": "a, b"}),
+            ("concat", {"parts": [], "separator": "x"}, {"text": ""}),
+            ("concat", {"parts": ["👩", "💻"], "separator": "\u200d"}, {"text": "👩\u200d💻"}),
+            ("replace", {"text": "aaa", "old": "aa", "new": "b"}, {"text": "ba"}),
+            ("replace", {"text": "abc", "old": "x", "new": "y"}, {"text": "abc"}),
+            ("replace", {"text": "a.c", "old": ".", "new": ""}, {"text": "ac"}),
+            ("split", {"text": ",a,,b", "separator": ","}, {"parts": ["", "a", "", "b"]}),
+            ("split", {"text": "", "separator": ","}, {"parts": [""]}),
+            ("word_count", {"text": " two\twords\n"}, {"words": 2}),
+            ("word_count", {"text": "\u3000\u00a0"}, {"words": 0}),
+        ],
+    )
+    def test_a_method_answers_what_it_says(
+        self, house: _House, method: str, parameters: JsonValue, answer: JsonValue
+    ) -> None:
+        """Full Unicode case mapping, Unicode white space, literal separators."""
+        assert house.run("text", method, parameters) == answer
+
+    @pytest.mark.parametrize(
+        ("text", "digest"),
+        [
+            ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+            ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+            (
+                "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+            ),
+        ],
+    )
+    def test_sha256_agrees_with_the_published_vectors(
+        self, house: _House, text: str, digest: str
+    ) -> None:
+        """FIPS 180-4's own examples."""
+        assert house.run("text", "sha256", {"text": text}) == {"sha256": digest}
+
+    def test_sha256_is_of_the_utf8_bytes_however_they_were_escaped(self, house: _House) -> None:
+        """An escape and the character itself are the same text."""
+        digest = hashlib.sha256("é😀".encode()).hexdigest()
+        for raw in ('{"text":"é😀"}'.encode(), b'{"text":"\\u00e9\\ud83d\\ude00"}'):
+            assert house.run("text", "sha256", raw) == {"sha256": digest}
+
+    @pytest.mark.parametrize(
+        ("method", "parameters", "error"),
+        [
+            ("upper", {}, '"text" is a required property'),
+            ("upper", {"text": None}, "text: "),
+            ("upper", {"text": 1}, "text: "),
+            ("upper", {"text": ["a"]}, "text: "),
+            ("upper", {"text": "a", "locale": "tr"}, "locale"),
+            ("upper", {"Text": "a"}, "Text"),
+            ("concat", {"parts": "ab", "separator": ""}, "parts: "),
+            ("concat", {"parts": ["a", 1], "separator": ""}, "parts.1: "),
+            ("concat", {"parts": ["a"]}, '"separator" is a required property'),
+            ("concat", {"parts": [""] * 1025, "separator": ""}, "parts: "),
+            ("replace", {"text": "a", "old": "", "new": "b"}, "old: "),
+            ("split", {"text": "a", "separator": ""}, "separator: "),
+            ("sha256", {"text": "a", "encoding": "utf-16"}, "encoding"),
+        ],
+    )
+    def test_parameters_that_do_not_fit_are_refused_before_the_call(
+        self, house: _House, method: str, parameters: JsonValue, error: str
+    ) -> None:
+        """The declared schema is closed: nothing missing, nothing unknown, nothing converted."""
+        with pytest.raises(ParametersInvalid) as caught:
+            house.run("text", method, parameters)
+        assert error in str(caught.value)
+
+    @pytest.mark.parametrize("method", ["upper", "concat", "replace", "split", "sha256"])
+    def test_a_domain_refuses_unfit_parameters_even_if_nobody_asked_its_schema(
+        self, house: _House, method: str
+    ) -> None:
+        """The second lock behind gate 4: a failure that names the member and quotes no value."""
+        answer = house.opened.domains["text"].invoke(
+            Invocation(method, b'{"text":31337,"parts":31337}', 5.0, "plan/0")
+        )
+        assert isinstance(answer, MethodFailed)
+        assert "31337" not in answer.message
+
+    def test_the_longest_text_is_taken(self, house: _House) -> None:
+        """64 KiB of one-byte characters is what a plan can carry in one string."""
+        text = "a" * (64 * KIBIBYTE)
+        assert house.run("text", "upper", {"text": text}) == {"text": "A" * (64 * KIBIBYTE)}
+
+    def test_a_longer_text_never_gets_that_far(self, house: _House) -> None:
+        """The strict parser refuses it first."""
+        with pytest.raises(JsonRefused):
+            house.run("text", "upper", {"text": "a" * (64 * KIBIBYTE + 1)})
+
+    def test_a_text_that_grows_with_its_case_stays_within_the_bound(self, house: _House) -> None:
+        """The worst growth of Unicode's upper case is three times the bytes."""
+        text = "ΐ" * (32 * KIBIBYTE)
+        answer = house.run("text", "upper", json.dumps({"text": text}, ensure_ascii=False).encode())
+        assert answer == {"text": text.upper()}
+        assert len(text.upper().encode()) == 3 * len(text.encode())
+
+    def test_a_result_over_the_bound_is_a_failure_that_says_so(self, house: _House) -> None:
+        """Four texts of 64 KiB fit into no single answer once they are joined and quoted."""
+        parts = ["a" * 60_000] * 4
+        message = house.failure("text", "concat", {"parts": parts, "separator": '"' * 10_000})
+        assert message == "the result would have 270000 characters"
+        message = house.failure("text", "concat", {"parts": parts, "separator": '"' * 5_000})
+        assert message == "the result has 270011 bytes, 262144 are allowed"
+
+    def test_an_exploding_replacement_is_refused_before_it_is_built(self, house: _House) -> None:
+        """64 KiB times 30 KiB would be two gigabytes."""
+        parameters: JsonValue = {"text": "a" * 65_536, "old": "a", "new": "b" * 30_000}
+        message = house.failure("text", "replace", parameters)
+        assert message == "the result would have 1966080000 characters"
+
+    def test_too_many_parts_are_refused_before_they_are_built(self, house: _House) -> None:
+        """1,024 parts are allowed, inclusive."""
+        split = house.run("text", "split", {"text": "," * 1023, "separator": ","})
+        assert split == {"parts": [""] * 1024}
+        message = house.failure("text", "split", {"text": "," * 1024, "separator": ","})
+        assert message == "the text has 1025 parts, 1024 are allowed"
+
+    def test_a_shrinking_replacement_of_everything_is_empty(self, house: _House) -> None:
+        """The bound is on the result, not on what is replaced."""
+        parameters: JsonValue = {"text": "ab" * 30_000, "old": "ab", "new": ""}
+        assert house.run("text", "replace", parameters) == {"text": ""}
+
+    def test_many_callers_at_once_get_their_own_answers(self, house: _House) -> None:
+        """The domain holds no state to mix up."""
+        with ThreadPoolExecutor(8) as callers:
+            answers = list(
+                callers.map(lambda n: house.run("text", "upper", {"text": f"n{n}"}), range(200))
+            )
+        assert answers == [{"text": f"N{number}"} for number in range(200)]
+
+    def test_without_time_left_nothing_is_computed(self, house: _House) -> None:
+        """The rule for every domain, also for one that needs no time limit."""
+        with pytest.raises(DomainUnreachable, match="no time was left"):
+            house.run("text", "upper", {"text": "a"}, deadline_s=0)
+
+    def test_an_undeclared_method_cannot_be_called(self, house: _House) -> None:
+        """Neither by another name nor by the name of a Python attribute."""
+        for method in ("Upper", "invoke", "__class__", "eval", "upper "):
+            assert house.opened.catalogue.method("text", method) is None
+            with pytest.raises(DomainUnreachable, match="does not declare"):
+                house.opened.domains["text"].invoke(Invocation(method, b"{}", 5.0, "plan/0"))
+
+
+class TestNotebook:
+    """The builtin domain `notebook`: a visible effect, once per idempotency key."""
+
+    def test_a_note_is_visible_outside_the_service(self, house: _House) -> None:
+        """The effect is a row that another program reads."""
+        note = {"title": "First", "text": "line one\nline two"}
+        assert house.run("notebook", "append_note", note) == {"note_id": 1}
+        assert house.notes() == [("plan/0", "First", "line one\nline two")]
+
+    def test_a_note_is_read_back_as_it_was_written(self, house: _House) -> None:
+        """Unicode, quotes and what looks like SQL are text."""
+        text = '\'); DROP TABLE note; -- "☃" 😀 \u202e'
+        house.run("notebook", "append_note", {"title": "☃'--", "text": text})
+        read = house.run("notebook", "read_note", {"note_id": 1}, key="plan/1")
+        assert read == {"note_id": 1, "title": "☃'--", "text": text}
+
+    def test_an_empty_text_is_a_text(self, house: _House) -> None:
+        """Only the title must not be empty."""
+        assert house.run("notebook", "append_note", {"title": "t", "text": ""}) == {"note_id": 1}
+
+    def test_the_same_key_writes_once_and_answers_the_same(self, house: _House) -> None:
+        """Fencing: the domain's own memory of the key, not the caller's restraint."""
+        note = {"title": "t", "text": "x"}
+        first = house.run("notebook", "append_note", note, key="plan/4")
+        assert house.run("notebook", "append_note", note, key="plan/4") == first
+        assert len(house.notes()) == 1
+
+    def test_the_same_key_with_another_note_is_a_failure(self, house: _House) -> None:
+        """And the first note stays as it is."""
+        house.run("notebook", "append_note", {"title": "t", "text": "x"}, key="plan/4")
+        message = house.failure("notebook", "append_note", {"title": "t", "text": "y"}, "plan/4")
+        assert message == "the idempotency key has written another note"
+        assert house.notes() == [("plan/4", "t", "x")]
+
+    def test_two_steps_of_one_plan_write_two_notes(self, house: _House) -> None:
+        """The key names the step, not the plan."""
+        for step in range(2):
+            note = {"title": "t", "text": "x"}
+            house.run("notebook", "append_note", note, key=f"plan/{step}")
+        assert [row[0] for row in house.notes()] == ["plan/0", "plan/1"]
+
+    def test_a_page_lists_titles_in_the_order_of_writing(self, house: _House) -> None:
+        """The next page starts after the last number of this one."""
+        for number in range(5):
+            note = {"title": f"n{number}", "text": ""}
+            house.run("notebook", "append_note", note, key=f"p/{number}")
+        page = house.run("notebook", "list_notes", {"after_note_id": 2, "limit": 2})
+        assert page == {"notes": [{"note_id": 3, "title": "n2"}, {"note_id": 4, "title": "n3"}]}
+
+    def test_a_page_after_the_last_note_is_empty(self, house: _House) -> None:
+        """An end is not an error."""
+        page = house.run("notebook", "list_notes", {"after_note_id": 9, "limit": 100})
+        assert page == {"notes": []}
+
+    def test_a_full_page_of_the_longest_titles_fits_into_the_declared_bound(
+        self, house: _House
+    ) -> None:
+        """100 titles of 200 characters of four bytes, and twice the bytes when escaped."""
+        for number, character in enumerate(["😀", '"', "\u0001"] * 34):
+            note = {"title": character * 200, "text": ""}
+            house.run("notebook", "append_note", note, key=f"p/{number}")
+        page = house.run("notebook", "list_notes", {"after_note_id": 0, "limit": 100})
+        assert isinstance(page, dict)
+        assert isinstance(page["notes"], list)
+        assert len(page["notes"]) == 100
+
+    def test_the_largest_note_is_read_back_within_the_declared_bound(self, house: _House) -> None:
+        """Text that needs six bytes a character in JSON is the worst case a plan can carry."""
+        text = "\u0001" * 40_000
+        house.run("notebook", "append_note", {"title": "t", "text": text})
+        read = house.run("notebook", "read_note", {"note_id": 1}, key="p/1")
+        assert read == {"note_id": 1, "title": "t", "text": text}
+
+    def test_a_note_that_is_not_there_is_a_failure(self, house: _House) -> None:
+        """Also for the largest number JSON can name."""
+        for note_id in (1, 2**53 - 1):
+            message = house.failure("notebook", "read_note", {"note_id": note_id})
+            assert message == "there is no note of this number"
+
+    def test_an_integer_may_be_spelled_with_a_point(self, house: _House) -> None:
+        """To JSON Schema 1.0 is an integer, so it is one to the domain too."""
+        house.run("notebook", "append_note", {"title": "t", "text": "x"})
+        read = house.run("notebook", "read_note", b'{"note_id":1.0}', key="p/1")
+        assert read == {"note_id": 1, "title": "t", "text": "x"}
+
+    @pytest.mark.parametrize(
+        ("method", "parameters", "error"),
+        [
+            ("append_note", {"title": "t"}, '"text" is a required property'),
+            ("append_note", {"title": "", "text": ""}, "title: "),
+            ("append_note", {"title": "t" * 201, "text": ""}, "title: "),
+            (
+                "append_note",
+                {"title": "t", "text": "", "idempotency_key": "p/9"},
+                "idempotency_key",
+            ),
+            ("read_note", {"note_id": 0}, "note_id: "),
+            ("read_note", {"note_id": -1}, "note_id: "),
+            ("read_note", {"note_id": "1"}, "note_id: "),
+            ("read_note", {"note_id": True}, "note_id: "),
+            ("read_note", {"note_id": 1.5}, "note_id: "),
+            ("list_notes", {"after_note_id": 0, "limit": 0}, "limit: "),
+            ("list_notes", {"after_note_id": 0, "limit": 101}, "limit: "),
+            ("list_notes", {"after_note_id": -1, "limit": 1}, "after_note_id: "),
+            ("list_notes", {}, "is a required property"),
+        ],
+    )
+    def test_parameters_that_do_not_fit_leave_no_note(
+        self, house: _House, method: str, parameters: JsonValue, error: str
+    ) -> None:
+        """They are refused before the call, by name."""
+        with pytest.raises(ParametersInvalid) as caught:
+            house.run("notebook", method, parameters)
+        assert error in str(caught.value)
+        assert house.notes() == []
+
+    @pytest.mark.parametrize(
+        "raw", [b"{}", b"[]", b"", b"\xff", b'{"title":1,"text":"x"}', b'{"title":"t","text":null}']
+    )
+    def test_unfit_parameters_have_no_effect_even_if_nobody_asked_the_schema(
+        self, house: _House, raw: bytes
+    ) -> None:
+        """The second lock behind gate 4."""
+        answer = house.opened.domains["notebook"].invoke(
+            Invocation("append_note", raw, 5.0, "plan/0")
+        )
+        assert isinstance(answer, MethodFailed)
+        assert house.notes() == []
+
+    def test_concurrent_steps_write_each_their_note(self, house: _House) -> None:
+        """32 plans at once, one file, no note lost and none twice."""
+
+        def write(number: int) -> JsonValue:
+            note = {"title": f"n{number}", "text": ""}
+            return house.run("notebook", "append_note", note, key=f"p{number}/0")
+
+        with ThreadPoolExecutor(32) as callers:
+            answers = list(callers.map(write, range(64)))
+        assert len({json.dumps(answer) for answer in answers}) == 64
+        assert sorted(row[0] for row in house.notes()) == sorted(f"p{n}/0" for n in range(64))
+
+    def test_a_note_survives_a_restart_and_so_does_its_key(self, tmp_path: Path) -> None:
+        """Opened again, the notebook still knows what each key has written."""
+        first = _open(tmp_path, builtin_catalogue())
+        first.run("notebook", "append_note", {"title": "t", "text": "x"}, key="plan/0")
+        first.opened.close()
+        second = _open(tmp_path, builtin_catalogue())
+        answer = second.run("notebook", "append_note", {"title": "t", "text": "x"}, key="plan/0")
+        second.opened.close()
+        assert answer == {"note_id": 1}
+        assert len(second.notes()) == 1
+
+    def test_after_the_close_nothing_is_written(self, house: _House) -> None:
+        """A drained service has no effect any more."""
+        house.opened.close()
+        with pytest.raises(DomainUnreachable):
+            house.run("notebook", "append_note", {"title": "t", "text": "x"})
+        assert house.notes() == []
+
+    def test_a_foreign_lock_is_a_failure_without_effect(self, house: _House) -> None:
+        """Another program that holds the file costs one failed step, not a hanging plan."""
+        other = apsw.Connection(str(notebook_path(house.state_dir, "notebook")))
+        other.execute("BEGIN IMMEDIATE")
+        message = house.failure("notebook", "append_note", {"title": "t", "text": "x"})
+        other.execute("ROLLBACK")
+        other.close()
+        assert message == "the note could not be written"
+        assert house.notes() == []
+
+    def test_what_each_method_promises_on_repetition_is_declared(self, house: _House) -> None:
+        """Only the method that writes needs to fence."""
+        declared = house.opened.catalogue.domains["notebook"].methods
+        assert {name: method.repetition for name, method in declared.items()} == {
+            "append_note": Repetition.FENCING,
+            "read_note": Repetition.IDEMPOTENT,
+            "list_notes": Repetition.IDEMPOTENT,
+        }
+
+
+class TestADomainThatMisbehaves:
+    """The same adapters around a domain that hangs, raises, or answers garbage."""
+
+    @pytest.mark.parametrize("name", RAW_ANSWERS)
+    def test_garbage_is_an_invalid_answer(self, house: _House, name: str) -> None:
+        """The effect may have happened; what was answered is passed on to nobody."""
+        with pytest.raises(AnswerInvalid):
+            house.run("trial", name, {})
+
+    def test_a_hang_is_silence_and_later_calls_go_on(self, house: _House) -> None:
+        """The plan is told in time; the next plan is not made to wait."""
+        with pytest.raises(DomainSilent):
+            house.run("trial", "hang", {}, deadline_s=0.05)
+        assert house.run("trial", "echo", {"a": 1}) == {"a": 1}
+
+    def test_a_hanging_domain_does_not_touch_another(self, house: _House) -> None:
+        """The cap on calls left behind is each domain's own."""
+        for number in range(8):
+            with pytest.raises(DomainSilent):
+                house.run("trial", "hang", {}, key=f"p/{number}", deadline_s=0.02)
+        with pytest.raises(DomainUnreachable, match="8 earlier calls"):
+            house.run("trial", "echo", {})
+        assert house.run("notebook", "append_note", {"title": "t", "text": ""}) == {"note_id": 1}
+        assert house.run("text", "upper", {"text": "a"}) == {"text": "A"}
+
+    @pytest.mark.parametrize("method", ["raise_error", "exit_process", "no_answer", "fail"])
+    def test_a_failure_of_any_kind_is_a_failed_method(self, house: _House, method: str) -> None:
+        """Raising, ending the process, returning nothing: none of it reaches the caller."""
+        message = house.failure("trial", method, {"password": "hunter2"})
+        assert "hunter2" not in message
+        assert threading.main_thread().is_alive()
+
+
+class TestTheDomainsFile:
+    """The example file, served."""
+
+    @pytest.fixture
+    def narrowed(self, tmp_path: Path) -> Iterator[_House]:
+        """The domains of `examples/domains.toml`."""
+        made = _open(tmp_path, read_declarations(EXAMPLES / "domains.toml"))
+        yield made
+        made.opened.close()
+
+    def test_the_example_offers_every_builtin_method(self, narrowed: _House) -> None:
+        """A reader can copy it and delete what is not wanted."""
+        for domain in builtin_catalogue():
+            declared = narrowed.opened.catalogue.domains[domain.name]
+            assert set(declared.methods) == set(domain.methods)
+
+    def test_a_stricter_schema_in_the_file_is_in_force(self, narrowed: _House) -> None:
+        """Titles of 81 characters are refused there and allowed by the notebook itself."""
+        with pytest.raises(ParametersInvalid, match="title"):
+            narrowed.run("notebook", "append_note", {"title": "t" * 81, "text": ""})
+        note = {"title": "t" * 80, "text": ""}
+        assert narrowed.run("notebook", "append_note", note) == {"note_id": 1}
+
+    def test_the_notebooks_own_schema_stays_in_force_beside_it(self, narrowed: _House) -> None:
+        """A file can only narrow: the empty title is still refused."""
+        with pytest.raises(ParametersInvalid, match="title"):
+            narrowed.run("notebook", "append_note", {"title": "", "text": ""})
+
+    def test_a_shorter_limit_in_the_file_reaches_the_domain(self, narrowed: _House) -> None:
+        """The declared maximum of 2.5 seconds takes the place of the notebook's five."""
+        declared = narrowed.opened.catalogue.method("notebook", "append_note")
+        assert declared is not None
+        assert declared.max_duration_s == 2.5
