@@ -1,6 +1,7 @@
 """What every floor shares: how hypothesis draws its examples.
 
-Fixtures live beside the tests that use them; a fixture here would be a dependency nobody sees.
+Fixtures live beside the tests that use them; those of the catalogue, which all its files share,
+live in `tests/harness/fixtures.py`.
 """
 
 import os
@@ -18,3 +19,5 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("STAGEGATE_HYPOTHESIS_PROFILE", "fast"))
+
+pytest_plugins = ["tests.harness.fixtures"]
