@@ -16,10 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 STAMP := $(VENV)/.installed
 NODE_TEST := tests/system/node
 NODE_STAMP := $(NODE_TEST)/node_modules/.installed
-TYPED := $(wildcard servicekit stage3_service stage4_service tests examples bench)
+TYPED := servicekit stage3_service stage4_service tests examples bench
 PROTOS = $(shell cd protos && find stagegate -name '*.proto' | LC_ALL=C sort)
 
-.PHONY: help setup run up down test test-ci test-long check lint types imports protos-current \
+.PHONY: help setup run up down test coverage test-ci test-long check lint types imports protos-current \
 	bench wheels proto lock clean
 
 help: ## list what make can do
@@ -44,6 +44,9 @@ down: $(STAMP) ## stop what `make up` started
 
 test: $(STAMP) $(NODE_STAMP) ## the fast floors, the catalogue, a sample of kill points
 	$(RUN) -m pytest tests -m "not ci and not long" -n 2
+
+coverage: $(STAMP) $(NODE_STAMP) ## make test, and which branches no test took
+	$(RUN) -m pytest tests -m "not ci and not long" -n 2 --cov --cov-report=term-missing:skip-covered
 
 test-ci: $(STAMP) $(NODE_STAMP) ## what takes minutes: every kill point of the CI set
 	$(RUN) -m pytest tests -m ci -n 2
