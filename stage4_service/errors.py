@@ -14,6 +14,8 @@ class Reason(StrEnum):
     """Why a plan was not executed, or why its outcome is not a success."""
 
     PLAN_INVALID = "PLAN_INVALID"
+    # A malformed request around a plan or for a list; no plan is concerned.
+    REQUEST_INVALID = "REQUEST_INVALID"
     CLIENT_UNAUTHENTICATED = "CLIENT_UNAUTHENTICATED"
     TOKEN_NOT_ACCEPTED = "TOKEN_NOT_ACCEPTED"
     TOKEN_EXPIRED = "TOKEN_EXPIRED"

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, cast
 
 from stage4_service.frozen_json import FrozenArray, FrozenObject, FrozenValue, freeze
 from stage4_service.limits import PlanLimits
-from stage4_service.plan_validator import first_violation
+from stage4_service.plan_validator import PlanInvalid, first_violation
 
 _MASK: Final = "token_[masked]"
 _DEFAULT_LIMITS: Final = PlanLimits()
@@ -23,7 +23,8 @@ class Stage4ExecutionPlan:
 
     `data_bindings=None` means that the plan declares none; an empty list is a declaration.
 
-    Raises: ValueError, naming the first error, for anything `validate_strict_json_plan` refuses.
+    Raises: PlanInvalid, a ValueError that names the first error, for anything that
+    `validate_strict_json_plan` refuses.
     """
 
     __slots__ = ("_document",)
@@ -38,7 +39,7 @@ class Stage4ExecutionPlan:
     ) -> Stage4ExecutionPlan:
         """Make a plan of a parsed document, within `limits`.
 
-        Raises: ValueError, naming the first error.
+        Raises: PlanInvalid.
         """
         plan = cls.__new__(cls)
         object.__setattr__(plan, "_document", _frozen(document, limits))
@@ -111,7 +112,7 @@ def _frozen(document: object, limits: PlanLimits) -> FrozenValue:
         del private["data_bindings"]
     violation = first_violation(private, limits)
     if violation is not None:
-        raise ValueError(str(violation))
+        raise PlanInvalid(violation)
     return freeze(private)
 
 

@@ -26,6 +26,7 @@ from stage4_service.audit import (
 from stage4_service.errors import Effects, FailClosed, Reason
 from stage4_service.execution_plan import Stage4ExecutionPlan
 from stage4_service.plan_digest import plan_digest
+from stage4_service.plan_validator import PlanInvalid
 from stage4_service.stage3_port import Ending, Stage3Completion, Stage3Failure, Stage3Port
 
 
@@ -38,6 +39,8 @@ class Submission:
     caller: str
     raw_digest: bytes | None = None
     raw_bytes: int | None = None
+    # Where it was computed already.
+    plan_digest: bytes | None = None
 
 
 class Stage4Orchestrator:
@@ -82,8 +85,8 @@ class Stage4Orchestrator:
         submission = submission or self._own_submission()
         try:
             accepted = _accepted(plan)
-        except ValueError as error:
-            self.refuse_document(submission)
+        except PlanInvalid as error:
+            record_refused_document(self._journal, submission)
             raise FailClosed(error, reason=Reason.PLAN_INVALID, effects=Effects.NONE) from error
         self._record_started(accepted, submission)
         try:
@@ -105,41 +108,11 @@ class Stage4Orchestrator:
         """Return a copy of the log, oldest first."""
         return self._journal.events()
 
-    def refuse_document(self, submission: Submission) -> None:
-        """Record in one commit that a document arrived that is not a plan.
-
-        Raises: FailClosed, if that could not be recorded.
-        """
-        received: dict[str, JsonValue] = {**_arrival(submission), "valid": False}
-        failed: dict[str, JsonValue] = {
-            "reason": Reason.PLAN_INVALID.value,
-            "outcome": Ending.REFUSED.value,
-            "effects": Effects.NONE.value,
-        }
-        plan_id = submission.plan_id
-        try:
-            self._journal.record(
-                (
-                    NewEvent(EventType.PLAN_RECEIVED, "", plan_id, received),
-                    NewEvent(EventType.EXECUTION_FAILED, "", plan_id, failed),
-                ),
-                opened=PlanOpened(plan_id, submission.request_id, submission.caller, "", b"", 0),
-                ended=PlanEnded(
-                    plan_id,
-                    PlanState.REFUSED,
-                    reason=Reason.PLAN_INVALID,
-                    message="the document is not a valid plan",
-                    effects=Effects.NONE,
-                ),
-            )
-        except Exception as error:
-            raise _unrecorded_before(error) from error
-
     def _own_submission(self) -> Submission:
         return Submission(plan_id=f"plan_{self._ids()}", request_id=self._ids(), caller="")
 
     def _record_started(self, plan: Stage4ExecutionPlan, submission: Submission) -> None:
-        digest = plan_digest(plan)
+        digest = submission.plan_digest or plan_digest(plan)
         received: dict[str, JsonValue] = {
             **_arrival(submission),
             "valid": True,
@@ -225,6 +198,37 @@ class Stage4Orchestrator:
             # An interrupt is recorded, and then it goes on interrupting.
             raise error
         raise FailClosed(error, reason=failure.reason, effects=failure.effects) from error
+
+
+def record_refused_document(journal: Stage4Journal, submission: Submission) -> None:
+    """Record in one commit that a document arrived that is not a plan.
+
+    Raises: FailClosed, if that could not be recorded.
+    """
+    received: dict[str, JsonValue] = {**_arrival(submission), "valid": False}
+    failed: dict[str, JsonValue] = {
+        "reason": Reason.PLAN_INVALID.value,
+        "outcome": Ending.REFUSED.value,
+        "effects": Effects.NONE.value,
+    }
+    plan_id = submission.plan_id
+    try:
+        journal.record(
+            (
+                NewEvent(EventType.PLAN_RECEIVED, "", plan_id, received),
+                NewEvent(EventType.EXECUTION_FAILED, "", plan_id, failed),
+            ),
+            opened=PlanOpened(plan_id, submission.request_id, submission.caller, "", b"", 0),
+            ended=PlanEnded(
+                plan_id,
+                PlanState.REFUSED,
+                reason=Reason.PLAN_INVALID,
+                message="the document is not a valid plan",
+                effects=Effects.NONE,
+            ),
+        )
+    except Exception as error:
+        raise _unrecorded_before(error) from error
 
 
 def _accepted(plan: Stage4ExecutionPlan | Mapping[str, object]) -> Stage4ExecutionPlan:

@@ -6,6 +6,7 @@ Deliberately absent: the plan document. Its digest is kept, its content is not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from stage4_service.audit import PlanState
 from stage4_service.errors import Effects
@@ -42,3 +43,25 @@ class LogEntry:
     leaf: bytes
     event_type: str
     time_us: int
+
+
+class PlanReader(Protocol):
+    """The reads of the journal's table and log; each sees one consistent, durable state.
+
+    `caller` may read what it submitted; None may read everything. Safe for concurrent use.
+    Each read raises JournalUnavailable when the store cannot be read.
+    """
+
+    def plan(self, plan_id: str, *, caller: str | None) -> PlanRecord | None:
+        """Return a plan, or None if there is none that `caller` may know of."""
+        ...
+
+    def plans(self, *, caller: str | None, before: int | None, limit: int) -> list[PlanRecord]:
+        """Return at most `limit` plans with a number below `before`, newest first."""
+        ...
+
+    def entries(
+        self, *, caller: str | None, plan_id: str, after: int, limit: int
+    ) -> list[LogEntry]:
+        """Return at most `limit` log entries with a sequence number above `after`, oldest first."""
+        ...

@@ -47,6 +47,14 @@ class Violation(NamedTuple):
         return f"{self.path}: {self.description}" if self.path else self.description
 
 
+class PlanInvalid(ValueError):
+    """Raised for a document that is not a plan; the text is that of the verdict."""
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(str(violation))
+        self.violation = violation
+
+
 def validate_strict_json_plan(plan_json: object) -> tuple[bool, str | None]:
     """Return (True, None) for a valid plan, else (False, the first error as "path: description").
 

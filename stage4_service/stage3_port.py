@@ -76,6 +76,7 @@ class Stage3Failure(Exception):
         replay: bool | None = None,
         executed_plan_id: str = "",
         receipt: bytes = b"",
+        violations: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(message)
         self.reason = reason
@@ -87,3 +88,5 @@ class Stage3Failure(Exception):
         self.replay = replay
         self.executed_plan_id = executed_plan_id
         self.receipt = receipt
+        # (path, description) of what Stage-3 found wrong with the plan itself.
+        self.violations = violations

@@ -1,0 +1,55 @@
+"""From the client's bytes to a valid plan, or to the first thing that is wrong with them.
+
+Bytes are bounded and parsed strictly first (I-JSON, RFC 7493), then the rules are asked.
+Deliberately absent: re-spelling. What a step sends to Stage-3 is the very span of bytes that the
+client wrote for its parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from servicekit.ijson import JsonLimits, JsonRefused, parse
+from stage4_service.execution_plan import Stage4ExecutionPlan
+from stage4_service.limits import PlanLimits
+from stage4_service.plan_digest import plan_digest
+from stage4_service.plan_validator import PlanInvalid, Violation
+
+# The document is at depth 0, `steps` at 1, a step at 2, its `parameters` at 3.
+_DEPTH_OF_PARAMETERS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDocument:
+    """A valid plan, the bytes its steps' parameters were written in, and its digest."""
+
+    plan: Stage4ExecutionPlan
+    parameters_json: tuple[bytes, ...]
+    digest: bytes
+
+
+def read_plan_document(plan_json: bytes, limits: PlanLimits) -> PlanDocument:
+    """Return the plan that these bytes spell.
+
+    Raises: PlanInvalid, with the path of the first error.
+    """
+    try:
+        parsed = parse(plan_json, _json_limits(limits), span_depth=_DEPTH_OF_PARAMETERS)
+    except JsonRefused as refused:
+        raise PlanInvalid(Violation(refused.path, refused.description)) from None
+    plan = Stage4ExecutionPlan.from_document(parsed.value, limits)
+    spans = (parsed.spans["steps", index, "parameters"] for index in range(len(plan.steps)))
+    return PlanDocument(
+        plan, tuple(plan_json[start:end] for start, end in spans), plan_digest(plan)
+    )
+
+
+def _json_limits(limits: PlanLimits) -> JsonLimits:
+    return JsonLimits(
+        max_bytes=limits.max_bytes,
+        max_depth=limits.max_depth,
+        max_values=limits.max_values,
+        max_key_bytes=limits.max_key_bytes,
+        max_string_bytes=limits.max_string_bytes,
+    )

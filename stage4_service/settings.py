@@ -1,0 +1,119 @@
+"""Every knob of Stage-4, with its unit and the reason for its default.
+
+Deliberately absent: a switch that turns validation, the log or a barrier off, and any retry.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stage4_service.limits import PlanLimits
+
+_DEFAULTS: Final = PlanLimits()
+_DEEPEST: Final = 200
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Listen(_Section):
+    """Addresses, as `host:port`; port 0 lets the system choose one."""
+
+    clients: str = "127.0.0.1:7401"
+    # gRPC health without certificates, for probes; loopback only.
+    probes: str = "127.0.0.1:7402"
+
+
+class Tls(_Section):
+    """Files of Stage-4's server certificate and of the authority of its callers."""
+
+    certificate_file: Path
+    key_file: Path
+    client_authority_file: Path
+
+
+class Stage3CallerTls(_Section):
+    """Files of Stage-4's caller certificate and of the authority of Stage-3's server."""
+
+    certificate_file: Path
+    key_file: Path
+    server_authority_file: Path
+
+
+class Stage3(_Section):
+    """Where Stage-3 is, and as whom it is called."""
+
+    address: str = "127.0.0.1:7403"
+    # The one DNS SAN of Stage-3's server certificate; empty: `stage3.<trust_domain>`.
+    server_name: str = ""
+    # Required unless `insecure_loopback` is set.
+    tls: Stage3CallerTls | None = None
+    # Seconds to wait for a connection before a plan is refused, with nothing sent.
+    connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+
+
+class Plans(_Section):
+    """Bounds of the client listener."""
+
+    # A thread waits for Stage-3 most of its time; 32 of them keep one core busy.
+    threads: Annotated[int, Field(ge=1, le=512)] = 32
+    # Twice the threads: a short wait is cheaper than a refusal, a long one is not.
+    max_in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
+    # Longest a call is served, and what a client without a deadline gets, in seconds.
+    max_deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+
+
+class Limits(_Section):
+    """Bounds of one plan document, inclusive; Stage-3 has its own and trusts nothing of these."""
+
+    max_bytes: Annotated[int, Field(ge=1, le=1_048_576)] = _DEFAULTS.max_bytes
+    max_depth: Annotated[int, Field(ge=1, le=_DEEPEST)] = _DEFAULTS.max_depth
+    max_values: Annotated[int, Field(ge=1, le=100_000)] = _DEFAULTS.max_values
+    max_key_bytes: Annotated[int, Field(ge=1)] = _DEFAULTS.max_key_bytes
+    max_string_bytes: Annotated[int, Field(ge=1)] = _DEFAULTS.max_string_bytes
+    max_steps: Annotated[int, Field(ge=1, le=1_000)] = _DEFAULTS.max_steps
+    max_bindings: Annotated[int, Field(ge=0, le=1_000)] = _DEFAULTS.max_bindings
+
+    def as_plan_limits(self) -> PlanLimits:
+        """Return the limits in the form that the rooms take."""
+        return PlanLimits(**self.model_dump())
+
+
+class Refusals(_Section):
+    """How many refusals of one caller are recorded one by one, and how fast that comes back."""
+
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] = 40
+    per_second: Annotated[float, Field(ge=0, le=1_000)] = 0.5
+
+
+class Stage4Settings(_Section):
+    """Configure one Stage-4 process."""
+
+    # Holds the store `stage4.sqlite3`; made by `stage4 init`.
+    state_dir: Path
+    trust_domain: str
+    listen: Listen = Listen()
+    # Required unless `insecure_loopback` is set.
+    tls: Tls | None = None
+    # Serve and call without certificates, on loopback only, taking every caller for one client.
+    insecure_loopback: bool = False
+    stage3: Stage3 = Stage3()
+    plans: Plans = Plans()
+    limits: Limits = Limits()
+    refusals: Refusals = Refusals()
+    # Seconds until a commit that is not durable seals the service.
+    commit_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
+    # Seconds that plans under way get to end when the service is told to stop.
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    # Run on this core alone. Worth much where two cores carry both services and a client.
+    cpu: int | None = None
+    # Describe the services to tools; off where anybody but developers can connect.
+    reflection: bool = False
+    log_level: str = "info"
+
+
+STORE_FILE: Final = "stage4.sqlite3"

@@ -1,0 +1,56 @@
+"""The one table from Stage-4's reasons to gRPC status codes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grpc import StatusCode
+
+from servicekit.serving.status import StatusTable
+from stage4_service.errors import Reason
+
+ERROR_DOMAIN: Final = "stagegate"
+
+STATUSES: Final = StatusTable(
+    ERROR_DOMAIN,
+    {
+        Reason.PLAN_INVALID: StatusCode.INVALID_ARGUMENT,
+        Reason.REQUEST_INVALID: StatusCode.INVALID_ARGUMENT,
+        Reason.CLIENT_UNAUTHENTICATED: StatusCode.UNAUTHENTICATED,
+        Reason.TOKEN_NOT_ACCEPTED: StatusCode.UNAUTHENTICATED,
+        Reason.TOKEN_EXPIRED: StatusCode.UNAUTHENTICATED,
+        Reason.TRIGGER_NOT_ALLOWED: StatusCode.PERMISSION_DENIED,
+        Reason.DOMAIN_NOT_IN_SCOPE: StatusCode.PERMISSION_DENIED,
+        Reason.METHOD_NOT_IN_SCOPE: StatusCode.PERMISSION_DENIED,
+        Reason.PLAN_NOT_BOUND: StatusCode.PERMISSION_DENIED,
+        Reason.METHOD_NOT_PERMITTED: StatusCode.PERMISSION_DENIED,
+        Reason.LIMIT_EXCEEDED: StatusCode.RESOURCE_EXHAUSTED,
+        Reason.OVERLOADED: StatusCode.RESOURCE_EXHAUSTED,
+        Reason.PLAN_NOT_FOUND: StatusCode.NOT_FOUND,
+        Reason.REQUEST_ID_REUSED: StatusCode.FAILED_PRECONDITION,
+        Reason.REQUEST_ID_EXPIRED: StatusCode.FAILED_PRECONDITION,
+        Reason.DIGEST_MISMATCH: StatusCode.FAILED_PRECONDITION,
+        Reason.DOMAIN_UNKNOWN: StatusCode.FAILED_PRECONDITION,
+        Reason.METHOD_UNDECLARED: StatusCode.FAILED_PRECONDITION,
+        Reason.PARAMETERS_INVALID: StatusCode.FAILED_PRECONDITION,
+        Reason.BINDING_UNRESOLVED: StatusCode.FAILED_PRECONDITION,
+        Reason.DOMAIN_FAILED: StatusCode.FAILED_PRECONDITION,
+        Reason.DOMAIN_UNREACHABLE: StatusCode.FAILED_PRECONDITION,
+        Reason.ANSWER_INVALID: StatusCode.FAILED_PRECONDITION,
+        Reason.BOUNDARY_VIOLATION: StatusCode.FAILED_PRECONDITION,
+        Reason.STEP_IN_DOUBT: StatusCode.FAILED_PRECONDITION,
+        Reason.GATE_PENDING: StatusCode.FAILED_PRECONDITION,
+        Reason.RUN_STATE_CONFLICT: StatusCode.FAILED_PRECONDITION,
+        Reason.REQUEST_IN_PROGRESS: StatusCode.ABORTED,
+        Reason.CLIENT_CANCELLED: StatusCode.CANCELLED,
+        Reason.DEADLINE_EXCEEDED: StatusCode.DEADLINE_EXCEEDED,
+        Reason.OUTCOME_PENDING: StatusCode.DEADLINE_EXCEEDED,
+        Reason.AUDIT_UNAVAILABLE: StatusCode.UNAVAILABLE,
+        Reason.SERVICE_HALTED: StatusCode.UNAVAILABLE,
+        Reason.STAGE3_UNREACHABLE: StatusCode.UNAVAILABLE,
+        Reason.OUTCOME_UNKNOWN: StatusCode.INTERNAL,
+        Reason.OUTCOME_UNRECORDED: StatusCode.INTERNAL,
+        Reason.INTERNAL: StatusCode.INTERNAL,
+        Reason.LOG_CORRUPT: StatusCode.DATA_LOSS,
+    },
+)
