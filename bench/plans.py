@@ -17,7 +17,7 @@ from bench.work import (
     PlanWork,
     WrongAnswerError,
 )
-from servicekit.store.verification import StoredEvent, verify_log
+from servicekit.store.ledger import StoredEvent, verify_log
 
 SYNC_COUNT_S: Final = 1.0
 

@@ -54,7 +54,7 @@ def _is_plain(value: object) -> bool:
                 return False
             if not key.isascii() and max(key) > _LAST_OF_BASIC_PLANE:
                 return False
-            if not _is_plain(member):
+            if type(member) is not str and not _is_plain(member):
                 return False
         return True
     if isinstance(value, list | tuple):
