@@ -113,7 +113,8 @@ class _RedactingRenderer:
     """JSON, then the last look over the finished line."""
 
     def __init__(self) -> None:
-        self._render = structlog.processors.JSONRenderer(ensure_ascii=False, sort_keys=False)
+        # ASCII: U+2028 is a line end to many a reader, and a lone surrogate cannot be written.
+        self._render = structlog.processors.JSONRenderer(ensure_ascii=True)
 
     def __call__(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401 - structlog's signature
         line = self._render(logger, name, event)

@@ -12,6 +12,7 @@ import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
@@ -123,23 +124,23 @@ def _place(
     location = tuple(part.lower() for part in name.removeprefix(env_prefix).split("__"))
     annotation: object = model
     table = document
-    for position, part in enumerate(location):
+    for depth, part in enumerate(location, start=1):
         known = _names_below(annotation)
         if known is None:
-            problems.append(f"{name}: {'.'.join(location[:position])} has no settings below it")
+            problems.append(f"{name}: {'.'.join(location[: depth - 1])} has no settings below it")
             return
-        if isinstance(known, tuple):
-            if part not in known:
-                choices = [env_prefix + env for env in _variables(model)]
-                problems.append(f"{name}: no such setting{_suggest(name, choices)}")
-                return
+        if isinstance(known, _AnyName):
+            annotation = known.annotation
+        elif part in known:
             annotation = _model_of(annotation).model_fields[part].annotation
         else:
-            annotation = known[part]
-        if position < len(location) - 1:
+            guess = _suggest(name.removeprefix(env_prefix), tuple(_variables(model)), env_prefix)
+            problems.append(f"{name}: no such setting{guess}")
+            return
+        if depth < len(location) and _names_below(annotation) is not None:
             inner = table.setdefault(part, {})
             if not isinstance(inner, dict):
-                problems.append(f"{name}: {'.'.join(location[: position + 1])} is not a section")
+                problems.append(f"{name}: {'.'.join(location[:depth])} is not a section")
                 return
             table = inner
     try:
@@ -150,15 +151,11 @@ def _place(
         sources[location] = name
 
 
-class _AnyName(dict[str, object]):
+@dataclass(frozen=True, slots=True)
+class _AnyName:
     """The names below a free table: every name, all of one type."""
 
-    def __init__(self, annotation: object) -> None:
-        super().__init__()
-        self.annotation = annotation
-
-    def __missing__(self, _key: str) -> object:
-        return self.annotation
+    annotation: object
 
 
 def _names_below(annotation: object) -> tuple[str, ...] | _AnyName | None:
@@ -232,9 +229,9 @@ def _is_structure(option: object) -> bool:
     )
 
 
-def _suggest(name: str, choices: Sequence[str]) -> str:
+def _suggest(name: str, choices: Sequence[str], prefix: str = "") -> str:
     nearest = get_close_matches(name, choices, n=1, cutoff=0.6)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    return f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
 
 
 def _describe_problem(
