@@ -1,0 +1,86 @@
+"""A caller's denials are recorded one by one until its budget is spent, then counted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from stage3_service.authorization.denial_budget import (
+    DenialAllowance,
+    DenialBudget,
+    Suppressed,
+)
+from tests.unit.stage3.grants import NOW
+
+ALLOWANCE = DenialAllowance(burst=3, per_second=0.5, callers=2, all_callers_factor=4)
+
+
+def test_a_burst_is_recorded_and_the_rest_is_counted() -> None:
+    """Three of five."""
+    budget = DenialBudget(ALLOWANCE)
+    assert [budget.spend("a", NOW) for _ in range(5)] == [True, True, True, False, False]
+    assert budget.take_suppressed("a") == (Suppressed("a", 2, NOW),)
+    assert budget.take_suppressed("a") == ()
+
+
+def test_budgets_are_regained_with_time_and_never_beyond_the_burst() -> None:
+    """Half a denial per second, up to three."""
+    budget = DenialBudget(ALLOWANCE)
+    for _ in range(4):
+        budget.spend("a", NOW)
+    assert not budget.spend("a", NOW + timedelta(seconds=1))
+    assert budget.spend("a", NOW + timedelta(seconds=2))
+    much_later = NOW + timedelta(days=1)
+    assert [budget.spend("a", much_later) for _ in range(4)] == [True, True, True, False]
+
+
+def test_time_that_stands_still_or_goes_back_gives_nothing() -> None:
+    """And takes nothing."""
+    budget = DenialBudget(ALLOWANCE)
+    for _ in range(3):
+        budget.spend("a", NOW)
+    assert not budget.spend("a", NOW - timedelta(seconds=60))
+
+
+def test_one_callers_denials_do_not_spend_anothers_budget() -> None:
+    """Each has its own."""
+    budget = DenialBudget(ALLOWANCE)
+    for _ in range(9):
+        budget.spend("a", NOW)
+    assert budget.spend("b", NOW)
+
+
+def test_all_callers_together_have_a_budget_too() -> None:
+    """Invented callers do not multiply it: four bursts for everybody."""
+    budget = DenialBudget(ALLOWANCE)
+    recorded = [budget.spend(f"caller {number}", NOW) for number in range(20)]
+    assert recorded == [True] * 12 + [False] * 8
+
+
+def test_what_was_suppressed_is_told_from_the_first_on() -> None:
+    """The count since it was last taken, and since when."""
+    budget = DenialBudget(ALLOWANCE)
+    for _ in range(3):
+        budget.spend("a", NOW)
+    since = NOW + timedelta(seconds=1)
+    for seconds in (1.0, 1.2, 1.4):
+        assert not budget.spend("a", NOW + timedelta(seconds=seconds))
+    assert budget.take_suppressed() == (Suppressed("a", 3, since),)
+
+
+def test_a_forgotten_callers_count_is_not_lost() -> None:
+    """The oldest caller makes room, and what it was refused is still told."""
+    budget = DenialBudget(ALLOWANCE)
+    for _ in range(4):
+        budget.spend("a", NOW)
+    budget.spend("b", NOW)
+    budget.spend("c", NOW)
+    assert budget.take_suppressed() == (Suppressed("a", 1, NOW),)
+
+
+def test_nothing_suppressed_is_nothing_to_tell() -> None:
+    """Neither for everybody nor for one, known or not."""
+    budget = DenialBudget(ALLOWANCE)
+    budget.spend("a", NOW)
+    assert budget.take_suppressed() == ()
+    assert budget.take_suppressed("a") == ()
+    assert budget.take_suppressed("nobody") == ()
