@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from servicekit.ijson import JsonLimits, JsonValue
 from stage3_service.adapters.declarations_file import builtin_catalogue
 from stage3_service.adapters.registry import OpenDomains, create_domain_state, open_domains
 from stage3_service.adapters.shielded_call import RAISED, RaisedError
 from stage3_service.domains.answer import AnswerInvalid, read_answer
 from stage3_service.domains.port import Answer, Invocation, MethodFailed, Output
+from stage3_service.plan.bindings import ResolvedParameters, resolve_bindings
+from stage3_service.plan.limits import PlanLimits
+from stage3_service.plan.parse import RawBinding, RawPlan, RawStep, parse_plan
+from stage3_service.plan.plan import Plan
 from tests.fakes.domains import TRIAL_MAX_RESPONSE_BYTES, TrialDomain, trial_domain
 
 SECRET = "hunter2"
@@ -232,3 +237,54 @@ class TestParametersAreIsolated:
             Invocation("append_note", b'{"title":"mine","text":""}', 5.0, "two/0")
         )
         assert answer == Output(b'{"note_id":2}')
+
+
+class TestBindingsCopy:
+    """The one way from a step to a later one hands over a copy, and only of what it names."""
+
+    @staticmethod
+    def _resolved(outputs: dict[int, JsonValue]) -> tuple[Plan, ResolvedParameters]:
+        plan = parse_plan(
+            RawPlan(
+                user_id="operations",
+                token_hash="token_" + "A" * 43,
+                trigger_type="manual",
+                steps=(
+                    RawStep("trial", "echo", b"{}"),
+                    RawStep("trial", "echo", b'{ "kept":[1] }'),
+                    RawStep("trial", "echo", b'{ "own" : 1.0 }'),
+                ),
+                bindings=(RawBinding(0, "public", 1, "filled"),),
+            ),
+            PlanLimits(),
+        )
+        step = plan.steps[1]
+        resolved = resolve_bindings(step, plan.bindings_into(1), outputs, JsonLimits())
+        return plan, resolved
+
+    def test_only_the_named_part_of_an_output_is_handed_over(self) -> None:
+        """What stands beside it in the same output stays behind."""
+        _, resolved = self._resolved({0: {"public": [1], "password": SECRET}})
+        assert resolved.json_bytes == b'{"filled":[1],"kept":[1]}'
+
+    def test_the_filled_parameters_share_nothing_with_output_or_plan(self) -> None:
+        """Changing them changes neither the recorded output nor the client's plan."""
+        output: dict[int, JsonValue] = {0: {"public": [1]}}
+        plan, resolved = self._resolved(output)
+        filled, kept = resolved.value["filled"], resolved.value["kept"]
+        assert isinstance(filled, list)
+        assert isinstance(kept, list)
+        filled.append("changed")
+        kept.append("changed")
+        assert output == {0: {"public": [1]}}
+        assert plan.steps[1].parameters == {"kept": [1]}
+
+    def test_a_step_without_a_binding_is_handed_the_clients_own_bytes(self, house: _House) -> None:
+        """Not a re-encoding of them, whatever earlier steps answered."""
+        plan, _ = self._resolved({0: {"public": SECRET}})
+        step = plan.steps[2]
+        resolved = resolve_bindings(
+            step, plan.bindings_into(2), {0: {"public": SECRET}}, JsonLimits()
+        )
+        house.call("echo", resolved.json_bytes)
+        assert house.trial.received[0].parameters_json == b'{ "own" : 1.0 }'

@@ -117,8 +117,8 @@ class Notebook:
     both believe in pages that the disk does not have.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open the notebook at `path`.
+    def __init__(self, path: Path, *, patience_s: float = _MAX_DURATION_S) -> None:
+        """Open the notebook at `path`; `patience_s` is how long closing waits for a call.
 
         Raises:
             NotebookMissing: there is no such file.
@@ -128,6 +128,7 @@ class Notebook:
         self._connection = open_notebook(path)
         self._lock = threading.Lock()
         self._unusable: str | None = None
+        self._patience_s = patience_s
         self._methods = {
             APPEND.name: _NotebookMethod(APPEND, self._append),
             READ.name: _NotebookMethod(READ, self._read),
@@ -160,10 +161,18 @@ class Notebook:
         return encode_answer(value, method.declaration)
 
     def close(self) -> None:
-        """Close the file after the call in progress, if any."""
-        with self._lock:
-            self._unusable = "the notebook is closed"
+        """Refuse new calls and close the file after the call in progress, if any.
+
+        A call that outlasts its own maximum hangs. Its file then stays open until the process
+        ends: a service that is told to stop must not hang with it.
+        """
+        self._unusable = "the notebook is closed"
+        if not self._lock.acquire(timeout=self._patience_s):
+            return
+        try:
             self._connection.close()
+        finally:
+            self._lock.release()
 
     def _append(self, invocation: Invocation) -> JsonValue:
         wanted = decode_parameters(AppendParameters, invocation.parameters_json)

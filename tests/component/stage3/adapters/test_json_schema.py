@@ -90,3 +90,41 @@ def test_the_declared_dialect_is_accepted() -> None:
     """Naming the one dialect changes nothing."""
     schema = b'{"$schema":"https://json-schema.org/draft/2020-12/schema","type":"string"}'
     assert compile_schema(schema).first_error("x") is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        (b'{"type":"integer"}', "hunter2"),
+        (b'{"enum":["x"]}', "hunter2"),
+        (b'{"const":1}', "hunter2"),
+        (b'{"maxLength":3}', "hunter2"),
+        (b'{"minLength":30}', "hunter2"),
+        (b'{"pattern":"^x"}', "hunter2"),
+        (b'{"not":{"type":"string"}}', "hunter2"),
+        (b'{"anyOf":[{"const":1},{"type":"integer"}]}', "hunter2"),
+        (b'{"oneOf":[{"type":"string"},{"minLength":1}]}', "hunter2"),
+        (b'{"allOf":[false]}', "hunter2"),
+        (b'{"uniqueItems":true}', ["hunter2", "hunter2"]),
+        (b'{"contains":{"const":1}}', ["hunter2"]),
+        (b'{"maxItems":1}', ["hunter2", "hunter2"]),
+        (b'{"prefixItems":[true],"items":false}', [1, "hunter2"]),
+        (b'{"additionalProperties":{"type":"integer"}}', {"a": "hunter2"}),
+        (b'{"unevaluatedProperties":false}', {"a": "hunter2"}),
+        (b'{"minProperties":2}', {"a": "hunter2"}),
+        (b'{"maxProperties":0}', {"a": "hunter2"}),
+        (b'{"dependentRequired":{"a":["b"]}}', {"a": "hunter2"}),
+        (b'{"propertyNames":{"maxLength":0}}', {"a": "hunter2"}),
+        (b'{"maximum":1}', 31337),
+        (b'{"minimum":99999}', 31337),
+        (b'{"exclusiveMaximum":1}', 31337),
+        (b'{"multipleOf":2}', 31337),
+        (b'{"if":{"type":"string"},"then":{"maxLength":1}}', "hunter2"),
+    ],
+)
+def test_no_keyword_quotes_the_value_it_refuses(schema: bytes, value: JsonValue) -> None:
+    """Whatever a deployment's schema says, a secret parameter stays out of the description."""
+    found = compile_schema(schema).first_error(value)
+    assert found is not None
+    assert "hunter2" not in found
+    assert "31337" not in found

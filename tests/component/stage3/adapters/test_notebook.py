@@ -281,6 +281,69 @@ def test_closing_waits_for_the_call_in_progress(notebook: Notebook) -> None:
     closer.join()
 
 
+def test_closing_does_not_hang_with_a_call_that_hangs(path: Path) -> None:
+    """The file stays open, new calls are refused, and the service ends."""
+    notebook = Notebook(path, patience_s=0.01)
+    with notebook._lock:
+        notebook.close()
+    with pytest.raises(DomainUnreachable, match="closed"):
+        _append(notebook, "p/0")
+    notebook.close()
+
+
+class _FailingSync(apsw.VFS):
+    """A file system whose syncs of the log fail while `failing` is set, as a broken disk's do."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, base="")
+        self.failing = False
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> _FailingSyncFile:
+        return _FailingSyncFile(self, name, flags)
+
+
+class _FailingSyncFile(apsw.VFSFile):
+    def __init__(
+        self, vfs: _FailingSync, name: str | apsw.URIFilename | None, flags: list[int]
+    ) -> None:
+        super().__init__("", name, flags)
+        self._vfs = vfs
+
+    def xSync(self, flags: int) -> None:
+        if self._vfs.failing:
+            raise apsw.IOError("sync failed")
+        super().xSync(flags)
+
+
+def test_a_disk_that_fails_to_sync_leaves_the_step_in_doubt_and_the_key_fenced(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real failing fsync: silence, then nothing; reopened, the key still writes at most once."""
+    vfs = _FailingSync("failing-sync")
+    connect = apsw.Connection
+
+    def through_vfs(filename: str, **options: int) -> apsw.Connection:
+        return connect(filename, vfs="failing-sync", **options)
+
+    monkeypatch.setattr(apsw, "Connection", through_vfs)
+    notebook = Notebook(path)
+    assert _append(notebook, "p/0") == Output(b'{"note_id":1}')
+    vfs.failing = True
+    with pytest.raises(DomainSilent):
+        _append(notebook, "p/1")
+    vfs.failing = False
+    # The control: the disk works again, and a notebook that trusted it would go on.
+    with pytest.raises(DomainUnreachable, match="restart"):
+        _append(notebook, "p/2")
+    notebook.close()
+    again = Notebook(path)
+    assert isinstance(_append(again, "p/1"), Output)
+    again.close()
+    monkeypatch.undo()
+    assert {row[0] for row in _rows(path)} == {"p/0", "p/1"}
+    assert len(_rows(path)) == 2
+
+
 def test_a_method_the_notebook_does_not_have_fails(notebook: Notebook) -> None:
     """The domain has its own closed list, behind everybody else's."""
     answer = notebook.invoke(_invocation("delete_note", "p/0", note_id=1))
