@@ -80,7 +80,7 @@ class Ledger:
             StoreMissing: the folder does not exist.
             StoreLocked: another process is at it.
         """
-        create_store(path, schema, now_us=now_us)
+        create_store(path.resolve(), schema, now_us=now_us)
 
     @staticmethod
     def open(
@@ -109,6 +109,7 @@ class Ledger:
             be known.
             StoreError: SQLite refused a setting that durability needs.
         """
+        path = path.resolve()  # the lock is beside the file itself, whatever name was used
         if not path.is_file():
             raise StoreMissing(f"there is no store at {path}", advice="Create it with `init`.")
         lock = StoreLock.acquire(path)
@@ -165,6 +166,7 @@ class Ledger:
 
         Raises:
             StoreClosed: the store was closed.
+            StoreError: SQLite could not answer; a cause is chained.
         """
         return self._readers.read(query)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import apsw
 
 from servicekit.store.connection import open_reader
-from servicekit.store.errors import StoreClosed
+from servicekit.store.errors import StoreClosed, StoreError
 from servicekit.store.schema import SqlValue
 
 __all__ = ["Reader", "ReaderPool"]
@@ -20,6 +20,7 @@ __all__ = ["Reader", "ReaderPool"]
 T = TypeVar("T")
 
 _MAX_IDLE = 8
+_LOOK = "If it happens again, stop the service and verify its log."
 
 
 class Reader:
@@ -60,15 +61,19 @@ class ReaderPool:
 
         Raises:
             StoreClosed: the store was closed.
+            StoreError: SQLite could not answer; a cause is chained.
         """
-        connection = self._borrow()
-        reader = Reader(connection)
         try:
-            connection.execute("BEGIN")
-            return query(reader)
-        finally:
-            reader.close()
-            self._give_back(connection)
+            connection = self._borrow()
+            reader = Reader(connection)
+            try:
+                connection.execute("BEGIN")
+                return query(reader)
+            finally:
+                reader.close()
+                self._give_back(connection)
+        except apsw.Error as error:
+            raise StoreError(f"a read failed: {error}", advice=_LOOK) from error
 
     def close(self) -> None:
         """Close idle connections now, and each borrowed one when its query ends."""

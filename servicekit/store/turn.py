@@ -12,7 +12,7 @@ from typing import TypeVar
 import apsw
 
 from servicekit.store.schema import SqlValue
-from servicekit.tlog.tree import Frontier, leaf_hash
+from servicekit.tlog.tree import Frontier, leaf_hashes
 
 __all__ = ["Batch", "Turn"]
 
@@ -33,7 +33,11 @@ _OF_THE_WORK = (
 
 
 class Turn:
-    """Give one piece of work its time on the writer. It is valid only until the work returns."""
+    """Give one piece of work its time on the writer. It is valid only until the work returns.
+
+    `now_us` is the log's time, in microseconds since 1970-01-01T00:00:00Z: one value a turn, never
+    less than in an earlier turn. `clock_problem` says why that time stands still, or is None.
+    """
 
     __slots__ = ("_batch", "_savepoint", "clock_problem", "now_us")
 
@@ -153,7 +157,7 @@ class Batch:
         if not fresh:
             return
         seq = self.frontier.size
-        frontier, settled = self.frontier.extend([leaf_hash(event[0]) for event in fresh])
+        frontier, settled = self.frontier.extend(leaf_hashes([event[0] for event in fresh]))
         rows = [
             (number, event[0], hashes, event[1], event[2], event[3], event[4])
             for number, (event, hashes) in enumerate(zip(fresh, settled, strict=True), seq)

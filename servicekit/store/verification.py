@@ -15,7 +15,7 @@ import apsw
 
 from servicekit.store.connection import check_shape, open_reader
 from servicekit.store.errors import StoreCorrupt, StoreMissing
-from servicekit.tlog.tree import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hash
+from servicekit.tlog.tree import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hashes
 
 __all__ = ["Check", "LogVerdict", "StoredEvent", "StoredHead", "TreeHead", "inspect", "verify_log"]
 
@@ -206,7 +206,7 @@ def _compare(frontier: Frontier, rows: list[Any], end: int) -> Frontier:
             raise _Bad(f"entry {expected} is missing", expected)
         if type(row[1]) is not bytes:
             raise _Bad(f"entry {expected} is not bytes", expected)
-    grown, settled = frontier.extend([leaf_hash(row[1]) for row in rows])
+    grown, settled = frontier.extend(leaf_hashes([row[1] for row in rows]))
     if settled != [row[2] for row in rows]:
         for seq, (hashes, row) in enumerate(zip(settled, rows, strict=True), start):
             stored = row[2]

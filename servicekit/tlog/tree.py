@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
-__all__ = ["EMPTY_ROOT", "HASH_BYTES", "Frontier", "leaf_hash", "node_hash"]
+__all__ = ["EMPTY_ROOT", "HASH_BYTES", "Frontier", "leaf_hash", "leaf_hashes", "node_hash"]
 
 HASH_BYTES = 32
 _SIZE_BYTES = 8
@@ -22,6 +22,11 @@ EMPTY_ROOT = sha256(b"").digest()
 def leaf_hash(leaf: bytes) -> bytes:
     """Return SHA-256(0x00 || leaf), 32 bytes (RFC 9162, section 2.1.1)."""
     return sha256(_LEAF_PREFIX + leaf).digest()
+
+
+def leaf_hashes(leaves: Iterable[bytes]) -> list[bytes]:
+    """Return the hash of each leaf, in order. A call a leaf would cost as much as the hash."""
+    return [sha256(_LEAF_PREFIX + leaf).digest() for leaf in leaves]
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:

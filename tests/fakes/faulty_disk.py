@@ -5,6 +5,7 @@ errors. Only writes, truncations and syncs are counted, in one sequence.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -45,6 +46,7 @@ class FaultyDisk(apsw.VFS):
         self.fault = Fault.EIO
         self.forever = False
         self.failed = False
+        self.before_sync: Callable[[], object] = lambda: None
         super().__init__(self.name, "unix")
 
     def arm(self, fail_at: int | None, fault: Fault, *, forever: bool = False) -> None:
@@ -97,6 +99,7 @@ class _FaultyFile(apsw.VFSFile):
     def xSync(self, flags: int) -> None:
         if self._disk.note(Operation("sync", self._file)) is not None:
             raise apsw.IOError("injected")
+        self._disk.before_sync()
         super().xSync(flags)
 
     def xTruncate(self, newsize: int) -> None:

@@ -51,6 +51,7 @@ def test_every_acknowledged_event_survives_a_kill(tmp_path: Path, lines: int) ->
                 seq, leaf = line.split()
                 acknowledged[int(seq)] = leaf.encode()
     assert len(acknowledged) >= lines
+    assert verify_log(path).problem is None
     ledger = open_ledger(path)
     stored = leaves_of(ledger)
     ledger.close()

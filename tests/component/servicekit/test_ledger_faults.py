@@ -4,6 +4,8 @@ import itertools
 import os
 import shutil
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -156,6 +158,7 @@ def test_a_commit_that_takes_too_long_poisons_the_ledger(tmp_path: Path) -> None
     outcomes: dict[str, BaseException] = {}
 
     def stuck(turn: Turn) -> None:
+        append(b"too late")(turn)
         entered.set()
         gate.wait(10)
 
@@ -181,6 +184,45 @@ def test_a_commit_that_takes_too_long_poisons_the_ledger(tmp_path: Path) -> None
     ledger.close()
     again = open_ledger(path)
     assert leaves_of(again) == []
+    again.close()
+
+
+def test_a_sync_that_ends_too_late_is_told_to_nobody(tmp_path: Path) -> None:
+    """All works of the batch are refused, though the disk finished; a restart finds them whole."""
+    path = create_ledger(tmp_path)
+    disk = FaultyDisk()
+    ledger = open_ledger(path, vfs=disk.name, commit_timeout_s=0.3)
+    ledger.commit(append(b"before"))
+    entered, gate, sync = threading.Event(), threading.Event(), threading.Event()
+    outcomes: list[object] = []
+
+    def hold(turn: Turn) -> None:
+        entered.set()
+        gate.wait(10)
+        append(b"first")(turn)
+
+    def call(work: Callable[[Turn], object]) -> None:
+        try:
+            outcomes.append(ledger.commit(work))
+        except StoreError as error:
+            outcomes.append(type(error))
+
+    threads = [threading.Thread(target=call, args=(work,)) for work in (hold, append(b"second"))]
+    threads[0].start()
+    assert entered.wait(10)
+    threads[1].start()
+    while ledger.queue_depth < 1:
+        pass
+    disk.before_sync = partial(sync.wait, 10)
+    gate.set()
+    threads[0].join(10)
+    assert outcomes == [CommitOverdue]
+    sync.set()
+    threads[1].join(10)
+    ledger.close()
+    assert outcomes[1] in {CommitOverdue, StorePoisoned}
+    again = open_ledger(path)
+    assert leaves_of(again) == [b"before", b"first", b"second"]
     again.close()
 
 

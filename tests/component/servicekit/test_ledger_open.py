@@ -88,6 +88,16 @@ def test_a_second_opener_is_refused_and_told_by_whom(tmp_path: Path) -> None:
     ledger.close()
 
 
+def test_another_name_for_the_store_is_no_way_around_the_lock(tmp_path: Path) -> None:
+    """A symbolic link leads to the same lock."""
+    path = create_ledger(tmp_path)
+    (tmp_path / "link.db").symlink_to(path)
+    ledger = open_ledger(path)
+    with pytest.raises(StoreLocked):
+        open_ledger(tmp_path / "link.db")
+    ledger.close()
+
+
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     """The lock holds between processes, and goes with the process that held it."""
     path = create_ledger(tmp_path)
