@@ -22,11 +22,19 @@ class ParametersValidator(Protocol):
 
 
 class DeclaredMethod(Protocol):
-    """Know what a method accepts."""
+    """Know what a method accepts and how long it may take."""
 
     @property
     def validator(self) -> ParametersValidator | None:
         """Return the schema of its parameters, if one is declared."""
+
+    @property
+    def max_duration_s(self) -> float:
+        """Return how long a call may take before its outcome is not known."""
+
+    @property
+    def max_response_bytes(self) -> int:
+        """Return how large an answer may be."""
 
 
 class DeclaredDomains(Protocol):

@@ -35,6 +35,7 @@ class DenialReason(StrEnum):
     TOKEN_UNKNOWN = "token_unknown"
     USER_MISMATCH = "user_mismatch"
     CALLER_MISMATCH = "caller_mismatch"
+    REQUEST_TOKEN_MISMATCH = "request_token_mismatch"
     TOKEN_EXPIRED = "token_expired"
     TRIGGER_NOT_ALLOWED = "trigger_not_allowed"
     PLAN_NOT_BOUND = "plan_not_bound"
@@ -52,12 +53,17 @@ class DenialReason(StrEnum):
 
 
 _NOT_ACCEPTED: Final = "the token is not accepted"
-# The reason and the sentence a caller is told. Four reasons share one row on purpose.
+# The reason and the sentence a caller is told. Five reasons share one row on purpose.
 _PUBLIC: Final[Mapping[DenialReason, tuple[GateName, Reason, str]]] = {
     DenialReason.TOKEN_REVOKED: (GateName.TOKEN, Reason.TOKEN_NOT_ACCEPTED, _NOT_ACCEPTED),
     DenialReason.TOKEN_UNKNOWN: (GateName.TOKEN, Reason.TOKEN_NOT_ACCEPTED, _NOT_ACCEPTED),
     DenialReason.USER_MISMATCH: (GateName.TOKEN, Reason.TOKEN_NOT_ACCEPTED, _NOT_ACCEPTED),
     DenialReason.CALLER_MISMATCH: (GateName.TOKEN, Reason.TOKEN_NOT_ACCEPTED, _NOT_ACCEPTED),
+    DenialReason.REQUEST_TOKEN_MISMATCH: (
+        GateName.TOKEN,
+        Reason.TOKEN_NOT_ACCEPTED,
+        _NOT_ACCEPTED,
+    ),
     DenialReason.TOKEN_EXPIRED: (
         GateName.TOKEN,
         Reason.TOKEN_EXPIRED,
