@@ -218,7 +218,7 @@ def _load_authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurve
 def _files(directory: Path, name: str) -> IssuedFiles:
     files = IssuedFiles(directory / f"{name}.crt", directory / f"{name}.key")
     for path in (files.certificate_file, files.key_file):
-        if path.exists():
+        if path.exists() or path.is_symlink():
             raise CertificateRefused(f"{path} exists already; remove it first if it is to go")
     return files
 
