@@ -41,9 +41,12 @@ class Connection:
             self.channel.unsubscribe(self._ignore)
 
     def close(self) -> None:
-        """Stop watching and close the channel."""
+        """Stop watching. The connection goes with the last reference to this object.
+
+        gRPC's watching thread looks at the channel for a fraction of a second longer, and would
+        die of a channel that was closed under it.
+        """
         self.channel.unsubscribe(self._observer)
-        self.channel.close()
 
     def _observe(self, state: grpc.ChannelConnectivity) -> None:
         with self._changed:

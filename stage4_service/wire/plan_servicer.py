@@ -22,7 +22,7 @@ from servicekit.serving.call_facts import CallFacts, call_facts
 from servicekit.serving.identity import IdentityKind
 from servicekit.serving.status import WireError
 from stage4_service.audit import Stage4Journal
-from stage4_service.errors import FailClosed, JournalUnavailable, Reason
+from stage4_service.errors import Effects, FailClosed, JournalUnavailable, Reason
 from stage4_service.limits import PlanLimits
 from stage4_service.orchestrator import Stage4Orchestrator, Submission, record_refused_document
 from stage4_service.plan_document import PlanDocument, read_plan_document
@@ -206,8 +206,14 @@ class PlanServicer(PlanServiceServicer):
         except FailClosed as failed:
             self._abort(failed, submission, context)
         self._refusals.charge(submission.caller, Reason.PLAN_INVALID)
+        outcome = encode_plan_outcome(
+            plan_id=submission.plan_id,
+            request_id=submission.request_id,
+            step=None,
+            effects=Effects.NONE,
+        )
         STATUSES.abort(
-            context, WireError(Reason.PLAN_INVALID, str(violation), violations=(violation,))
+            context, WireError(Reason.PLAN_INVALID, str(violation), (violation,), (outcome,))
         )
 
     def _abort(
