@@ -158,8 +158,6 @@ class GrpcPort:
     def __init__(
         self, address: str, *, caller: str = "cli", connect_timeout_s: float = 5.0
     ) -> None:
-        self, address: str, *, caller: str = "cli", connect_timeout_s: float = 5.0
-    ) -> None:
         self.calls: list[dict[str, Any]] = []
         self.threads: list[int] = []
         self.request_id: str | None = None
