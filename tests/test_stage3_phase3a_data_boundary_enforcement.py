@@ -7,7 +7,9 @@ import gc
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -22,6 +24,8 @@ from stage3_service.plan.limits import PlanLimits
 from stage3_service.plan.parse import RawBinding, RawPlan, RawStep, parse_plan
 from stage3_service.plan.plan import Plan
 from tests.fakes.domains import TRIAL_MAX_RESPONSE_BYTES, TrialDomain, trial_domain
+from tests.harness.fixtures import Trial
+from tests.harness.stage3 import Stage3UnderTest, step
 
 SECRET = "hunter2"
 
@@ -288,3 +292,90 @@ class TestBindingsCopy:
         )
         house.call("echo", resolved.json_bytes)
         assert house.trial.received[0].parameters_json == b'{ "own" : 1.0 }'
+
+
+class TestThroughStage3:
+    """The same boundary around a running Stage-3, seen from inside a domain."""
+
+    SCOPE: ClassVar = {"trial": ("echo", "raise_error", "garbage"), "text": ("upper",)}
+
+    def test_a_domain_is_handed_four_values_of_its_own_step(
+        self, stage3: Stage3UnderTest, trial: Trial
+    ) -> None:
+        """Method, the client's bytes, the method's maximum, and plan and step as the key."""
+        token = stage3.issue(scope=self.SCOPE)
+        raw = b'{ "a" : 1.0 }'
+        answer = stage3.run(
+            token.token_hash,
+            step("text", "upper", text="a"),
+            {"domain": "trial", "method": "echo", "parameters_json": raw},
+        )
+        assert answer.kind == "completed"
+        assert trial.domain.received == [Invocation("echo", raw, 0.5, "plan-1/1")]
+
+    def test_neither_token_nor_user_nor_caller_reaches_a_domain(
+        self, stage3: Stage3UnderTest, trial: Trial
+    ) -> None:
+        """Searched for in everything it was handed."""
+        issued = stage3.issue(scope=self.SCOPE)
+        stage3.run(issued.token_hash, step("trial", "echo", a=1))
+        handed = repr(trial.domain.received)
+        for kept in (issued.token_hash, issued.token.token_id, "ada", "client/cli", "manual"):
+            assert kept not in handed
+
+    def test_an_earlier_steps_output_is_not_handed_to_a_later_step(
+        self, stage3: Stage3UnderTest, trial: Trial
+    ) -> None:
+        """Without a binding a step has its own parameters only."""
+        token = stage3.issue(scope=self.SCOPE)
+        stage3.run(
+            token.token_hash, step("trial", "echo", password=SECRET), step("trial", "echo", a=1)
+        )
+        assert SECRET.encode() in trial.domain.received[0].parameters_json
+        assert SECRET not in repr(trial.domain.received[1])
+
+    def test_a_binding_hands_over_the_named_part_only(
+        self, stage3: Stage3UnderTest, trial: Trial
+    ) -> None:
+        """And in canonical form."""
+        token = stage3.issue(scope=self.SCOPE)
+        stage3.run(
+            token.token_hash,
+            step("trial", "echo", public=[1], password=SECRET),
+            {"domain": "trial", "method": "echo", "parameters_json": b'{ "z":0 }'},
+            bindings=[
+                {
+                    "source_step": 0,
+                    "source_path": "public",
+                    "target_step": 1,
+                    "target_path": "filled",
+                }
+            ],
+        )
+        assert trial.domain.received[1].parameters_json == b'{"filled":[1],"z":0}'
+
+    @pytest.mark.parametrize("method", ["echo", "raise_error", "garbage"])
+    def test_parameters_are_in_the_log_as_commitments_only(
+        self, stage3: Stage3UnderTest, method: str
+    ) -> None:
+        """Whatever the method does with them."""
+        token = stage3.issue(scope=self.SCOPE)
+        stage3.run(token.token_hash, step("trial", method, password=SECRET))
+        events = stage3.events(plan_id="plan-1")
+        assert len(events) == 6
+        assert SECRET not in json.dumps(events)
+
+    def test_two_plans_at_once_are_handed_each_their_own(
+        self, stage3: Stage3UnderTest, trial: Trial
+    ) -> None:
+        """Twenty plans on eight threads: key and parameters belong together."""
+        token = stage3.issue(scope=self.SCOPE)
+        requests = [
+            stage3.request(token.token_hash, [step("trial", "echo", mine=number)])
+            for number in range(1, 21)
+        ]
+        with ThreadPoolExecutor(8) as clients:
+            answers = list(clients.map(stage3.send, requests))
+        assert [answer.outputs for answer in answers] == [[{"mine": n}] for n in range(1, 21)]
+        handed = {item.idempotency_key: item.parameters_json for item in trial.domain.received}
+        assert handed == {f"plan-{n}/0": b'{"mine": %d}' % n for n in range(1, 21)}

@@ -35,7 +35,9 @@ from stage3_service.domains.port import (
     Invocation,
     MethodFailed,
 )
-from tests.fakes.domains import RAW_ANSWERS, TrialDomain, trial_domain
+from tests.fakes.domains import METHODS, RAW_ANSWERS, TrialDomain, trial_domain
+from tests.harness.fixtures import Trial
+from tests.harness.stage3 import Answer, Stage3UnderTest, step
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 KIBIBYTE = 1024
@@ -307,9 +309,9 @@ class TestNotebook:
 
     def test_two_steps_of_one_plan_write_two_notes(self, house: _House) -> None:
         """The key names the step, not the plan."""
-        for step in range(2):
+        for number in range(2):
             note = {"title": "t", "text": "x"}
-            house.run("notebook", "append_note", note, key=f"plan/{step}")
+            house.run("notebook", "append_note", note, key=f"plan/{number}")
         assert [row[0] for row in house.notes()] == ["plan/0", "plan/1"]
 
     def test_a_page_lists_titles_in_the_order_of_writing(self, house: _House) -> None:
@@ -516,3 +518,172 @@ class TestTheDomainsFile:
         declared = narrowed.opened.catalogue.method("notebook", "append_note")
         assert declared is not None
         assert declared.max_duration_s == 2.5
+
+
+FULL_SCOPE = {domain.name: tuple(domain.methods) for domain in builtin_catalogue()} | {
+    "trial": tuple(METHODS)
+}
+
+
+def _example(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((EXAMPLES / "plans" / name).read_text())
+    return document
+
+
+def _run_example(stage3: Stage3UnderTest, name: str) -> Answer:
+    plan = _example(name)
+    token = stage3.issue(
+        user_id=plan["user_id"],
+        allowed_trigger_types=[plan["trigger_type"]],
+        scope=FULL_SCOPE,
+    )
+    return stage3.run(
+        token.token_hash,
+        *plan["steps"],
+        bindings=plan.get("data_bindings"),
+        user_id=plan["user_id"],
+        trigger_type=plan["trigger_type"],
+    )
+
+
+def _notes(tmp_path: Path) -> list[tuple[Any, ...]]:
+    path = notebook_path(tmp_path / "stage3", "notebook")
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    rows = list(connection.execute("SELECT idempotency_key, title, text FROM note"))
+    connection.close()
+    return rows
+
+
+class TestThroughStage3:
+    """The same domains behind a running Stage-3: gates before them, the log around them."""
+
+    def test_the_first_plan_writes_its_note_and_leaves_sixteen_events(
+        self, stage3: Stage3UnderTest, tmp_path: Path
+    ) -> None:
+        """What the README shows."""
+        answer = _run_example(stage3, "first.json")
+        text = "THE FIRST NOTE OF THIS NOTEBOOK"
+        assert answer.outputs == [
+            {"text": text},
+            {"note_id": 1},
+            {"notes": [{"note_id": 1, "title": "First run"}]},
+        ]
+        assert _notes(tmp_path) == [("plan-1/1", "First run", text)]
+        assert len(stage3.events(plan_id="plan-1")) == 16
+
+    def test_three_hashes_in_a_row_are_the_hash_of_the_hash(self, stage3: Stage3UnderTest) -> None:
+        """Computed here again, outside."""
+        expected = "seed"
+        outputs = []
+        for _ in range(3):
+            expected = hashlib.sha256(expected.encode()).hexdigest()
+            outputs.append({"sha256": expected})
+        assert _run_example(stage3, "hash_three_times.json").outputs == outputs
+
+    def test_a_note_is_read_back_with_its_checksum(self, stage3: Stage3UnderTest) -> None:
+        """Five steps, five bindings, one of them an integer and two into an array."""
+        text = "measured twice, cut once"
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        assert _run_example(stage3, "note_with_checksum.json").outputs[-1] == {
+            "note_id": 1,
+            "title": "With its checksum",
+            "text": f"{text}\n{digest}",
+        }
+
+    def test_the_smallest_plan_has_six_events(self, stage3: Stage3UnderTest) -> None:
+        """One for the token and five for its step."""
+        assert _run_example(stage3, "single_step.json").outputs == [{"words": 5}]
+        assert len(stage3.events(plan_id="plan-1")) == 6
+
+    def test_a_plan_that_fails_halfway_keeps_its_effect_and_stops(
+        self, stage3: Stage3UnderTest, tmp_path: Path
+    ) -> None:
+        """The note stays, the failed step is named, the third step never starts."""
+        answer = _run_example(stage3, "fails_halfway.json")
+        assert (answer.kind, answer.reason) == ("failed", "DOMAIN_FAILED")
+        assert len(_notes(tmp_path)) == 1
+        started = stage3.events(plan_id="plan-1", event_type="EXECUTION_STARTED")
+        assert [event["step"] for event in started] == [0, 1]
+
+    def test_a_plan_that_leaves_its_scope_has_no_effect_at_all(
+        self, stage3: Stage3UnderTest, tmp_path: Path
+    ) -> None:
+        """The forbidden second step keeps the first from running."""
+        answer = _run_example(stage3, "outside_the_scope.json")
+        assert answer.reason == "DOMAIN_NOT_IN_SCOPE"
+        assert _notes(tmp_path) == []
+
+    def test_a_backward_binding_is_no_plan(self, stage3: Stage3UnderTest) -> None:
+        """Stage-3 finds it by itself, whatever Stage-4 let through."""
+        assert _run_example(stage3, "invalid_backward_binding.json").reason == "PLAN_INVALID"
+
+    def test_parameters_that_do_not_fit_leave_no_note(
+        self, stage3: Stage3UnderTest, tmp_path: Path
+    ) -> None:
+        """Gate 4 asks the schema of the notebook; the refused title is in no event."""
+        token = stage3.issue(scope=FULL_SCOPE)
+        secret = "hunter2" * 40
+        answer = stage3.run(
+            token.token_hash, step("notebook", "append_note", title=secret, text="")
+        )
+        assert answer.reason == "PARAMETERS_INVALID"
+        assert _notes(tmp_path) == []
+        assert "hunter2" not in json.dumps(stage3.events(plan_id="plan-1"))
+
+    @pytest.mark.parametrize("method", RAW_ANSWERS)
+    def test_garbage_fails_the_step_with_its_own_reason(
+        self, stage3: Stage3UnderTest, method: str
+    ) -> None:
+        """The step is completed as failed: the domain did answer."""
+        answer = stage3.run(stage3.issue(scope=FULL_SCOPE).token_hash, step("trial", method))
+        assert (answer.kind, answer.reason) == ("failed", "ANSWER_INVALID")
+        last = stage3.events(plan_id="plan-1")[-1]
+        assert (last["event_type"], last["status"]) == ("EXECUTION_COMPLETED", "failed")
+
+    @pytest.mark.parametrize(
+        ("method", "kind", "reason", "last"),
+        [
+            ("fail", "failed", "DOMAIN_FAILED", "EXECUTION_COMPLETED"),
+            ("raise_error", "failed", "DOMAIN_FAILED", "EXECUTION_COMPLETED"),
+            ("exit_process", "failed", "DOMAIN_FAILED", "EXECUTION_COMPLETED"),
+            ("no_answer", "failed", "DOMAIN_FAILED", "EXECUTION_COMPLETED"),
+            ("mutable_output", "failed", "DOMAIN_FAILED", "EXECUTION_COMPLETED"),
+            ("long_message", "failed", "DOMAIN_FAILED", "EXECUTION_COMPLETED"),
+            ("unreachable", "failed", "DOMAIN_UNREACHABLE", "EXECUTION_COMPLETED"),
+            ("silent", "in_doubt", "STEP_IN_DOUBT", "OPERATION_ABORTED"),
+            ("hang", "in_doubt", "STEP_IN_DOUBT", "OPERATION_ABORTED"),
+        ],
+    )
+    def test_every_misbehaviour_has_one_outcome_and_no_text_of_its_own(
+        self, stage3: Stage3UnderTest, method: str, kind: str, reason: str, last: str
+    ) -> None:
+        """The log's last event says what happened; the parameters are nowhere in clear."""
+        token = stage3.issue(scope=FULL_SCOPE)
+        answer = stage3.run(token.token_hash, step("trial", method, password="hunter2"))
+        assert (answer.kind, answer.reason) == (kind, reason)
+        events = stage3.events(plan_id="plan-1")
+        assert events[-1]["event_type"] == last
+        assert "hunter2" not in json.dumps(events)
+        assert "hunter2" not in str(answer)
+
+    def test_too_many_hanging_calls_make_the_domain_unreachable_and_no_other(
+        self, stage3: Stage3UnderTest, trial: Trial
+    ) -> None:
+        """The ninth call is refused without an effect; text and notebook go on."""
+        token = stage3.issue(scope=FULL_SCOPE)
+        with ThreadPoolExecutor(8) as clients:
+            hung = list(
+                clients.map(
+                    lambda _: stage3.run(token.token_hash, step("trial", "hang")).kind, range(8)
+                )
+            )
+        assert hung == ["in_doubt"] * 8
+        answer = stage3.run(token.token_hash, step("trial", "effect"))
+        assert (answer.kind, answer.reason) == ("failed", "DOMAIN_UNREACHABLE")
+        assert trial.domain.effects == []
+        other = stage3.run(
+            token.token_hash,
+            step("text", "upper", text="a"),
+            step("notebook", "append_note", title="t", text=""),
+        )
+        assert other.outputs == [{"text": "A"}, {"note_id": 1}]
