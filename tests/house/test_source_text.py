@@ -13,9 +13,9 @@ FORBIDDEN = {
     "the Node registry": re.escape("registry." + "npmjs"),
     "Debian's registry": re.escape("deb." + "debian.org"),
     "a work folder": "(?<![A-Za-z0-9_.~-])" + "/work" + "/",
-    "a home folder": "(?<![A-Za-z0-9_.~-])/(root|home/[a-z]+)" + "/",
+    "a home folder": "(?<![A-Za-z0-9_.~}-])/(root|home/[a-z]+)" + "/",
     "a local registry": "/opt/" + "(pypi|wheels)",
-    "a private key": "-----BEGIN [A-Z ]*" + "PRIVATE KEY-----",
+    "a private key": "-----BEGIN [A-Z ]*PRIVATE KEY-----[\\sA-Za-z0-9+/=\\\\]{40}",
     "a presented credential": "token_"
     "(?!(?:A{43}|B{43}|[a-z_]{43}))[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])",
 }
@@ -37,7 +37,7 @@ def test_no_file_names(pattern: str) -> None:
     ("name", "text"),
     [
         ("a work folder", "see /" + "work/notes"),
-        ("a private key", "-----BEGIN EC " + "PRIVATE KEY-----"),
+        ("a private key", "-----BEGIN EC PRIVATE KEY-----\n" + "MHcCAQEE" * 6),
         ("a presented credential", "token" + "_3q2-7wHn0" * 4 + "kLmN"),
         ("the Python registry", "https://" + "pypi" + ".org/simple"),
     ],
