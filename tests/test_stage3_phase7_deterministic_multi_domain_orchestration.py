@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stage3_service.errors import Refusal
+from stage3_service.wire.codec import decode_submission
 from tests.harness.stage3 import running_stage3, step
 
 if TYPE_CHECKING:
@@ -270,14 +272,38 @@ class TestFailClosed:
         assert "QUARTZ" not in json.dumps(stage3.events())
 
 
+class CallThatEnds:
+    """A client's call with so many seconds left."""
+
+    def __init__(self, left_s: float) -> None:
+        self._left_s = left_s
+
+    def time_left_s(self) -> float:
+        """Return the seconds left."""
+        return self._left_s
+
+    def cancelled(self) -> bool:
+        """Return that nobody cancelled it."""
+        return False
+
+
 class TestTheClientsDeadline:
     """A client that stops waiting stops the next step, never the running one."""
 
-    def test_a_passed_deadline_admits_nothing(self, stage3: Stage3UnderTest) -> None:
+    @pytest.mark.parametrize("left_s", [0.0, -5.0])
+    def test_a_passed_deadline_admits_nothing(self, stage3: Stage3UnderTest, left_s: float) -> None:
         """Nothing starts for a client that is no longer there."""
         token = stage3.issue(scope=SCOPE)
-        assert stage3.run(token.token_hash, ECHO, timeout_s=0.000_001).error is not None
-        assert stage3.events(event_type="EXECUTION_STARTED") == []
+        submission = decode_submission(stage3.request(token.token_hash, [ECHO]))
+        # Asked of the story itself: over the wire, whether a call arrives in time is a race.
+        with pytest.raises(Refusal) as refused:
+            stage3.service._executor.execute(submission, CallThatEnds(left_s))
+        assert refused.value.reason == "DEADLINE_EXCEEDED"
+        assert stage3.trail("plan-1") == [
+            ("TOKEN_VALIDATION", "success", None),
+            ("RESOURCE_LIMIT_CHECK", "denied", 0),
+            ("EXECUTION_DENIED", "denied", 0),
+        ]
 
     def test_the_running_step_is_recorded_and_the_next_does_not_start(
         self, stage3: Stage3UnderTest, trial: Trial

@@ -72,12 +72,15 @@ def admit(
 ) -> Writes[Admission]:
     """Decide whether a plan is admitted, and if so start its first step in the same commit."""
     submission = run.submission
+    prior = snapshot.request(run.scope)
+    if prior is not None and (outcome := _outcome_for(run, prior)) is not None:
+        return Writes(Replayed(prior.plan_id, outcome))
     if snapshot.plan_is_known(submission.plan_id):
         return refuse_malformed(
             snapshot, submission, invalid("plan_id", "was used before; mint a new one"), budget
         )
-    if (prior := snapshot.request(run.scope)) is not None:
-        return _answer_again(snapshot, run, prior, budget)
+    if prior is not None:
+        return _refuse_again(snapshot, run, prior, budget)
     if snapshot.halt is not None:
         return Writes(
             Refused(
@@ -158,10 +161,21 @@ def _admit(
     )
 
 
-def _answer_again(
+def _outcome_for(run: PlanRun, prior: PlanRecord) -> PlanOutcome | None:
+    """Return the stored outcome, if this submission may be told it: same token, same plan.
+
+    The token may have expired or been revoked since: reading what happened needs no authority to
+    act.
+    """
+    if not keys_match(prior.token_key, run.submission.token_key):
+        return None
+    return prior.outcome if prior.plan_digest == run.plan.digest else None
+
+
+def _refuse_again(
     snapshot: Snapshot, run: PlanRun, prior: PlanRecord, budget: DenialBudget
 ) -> Writes[Admission]:
-    """Answer a request identifier that was consumed: never with a second execution.
+    """Refuse a request identifier that was consumed.
 
     The token comes first: whoever does not hold the first submission's token learns nothing of it.
     """
@@ -184,17 +198,15 @@ def _answer_again(
             prior.token_id,
             budget,
         )
-    if prior.outcome is None:
-        return _refuse(
-            draft,
-            Refusal(
-                Reason.REQUEST_IN_PROGRESS,
-                "the plan of this request_id is still running; ask again with the same request_id",
-            ),
-            prior.token_id,
-            budget,
-        )
-    return Writes(Replayed(prior.plan_id, prior.outcome))
+    return _refuse(
+        draft,
+        Refusal(
+            Reason.REQUEST_IN_PROGRESS,
+            "the plan of this request_id is still running; ask again with the same request_id",
+        ),
+        prior.token_id,
+        budget,
+    )
 
 
 def _deny(
