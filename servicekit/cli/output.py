@@ -1,0 +1,129 @@
+"""What a command prints: tables for people, one JSON document for programs.
+
+Text that came from elsewhere is shown, never obeyed: control characters are spelled out, so that no
+answer can move a cursor, and brackets are not taken for markup. Deliberately absent: colour as the
+only carrier of a meaning.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from servicekit.cli.failure import CommandFailed
+
+# A pipe has no width. Programs that read tables anyway get whole lines, not folded ones.
+_PIPE_COLUMNS: Final = 200
+
+
+def printable(text: str) -> str:
+    """Return the text with every character that a terminal would obey spelled as an escape."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
+    )
+
+
+def emit(document: object) -> None:
+    """Print one JSON document, and nothing else, on standard output."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=True, indent=2) + "\n")
+
+
+def say(text: str) -> None:
+    """Print one line for people."""
+    _console().print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Print names and values below each other; values that are None are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        if value is not None:
+            grid.add_row(name, Text(_cell(value)))
+    _console().print(grid)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table; an empty one is only its head."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    _console().print(table)
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 event` or `3 events`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def shorten(text: str, most: int) -> str:
+    """Return at most `most` characters of a text, with an ellipsis where it was cut."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def print_failure(program: str, failure: CommandFailed, *, as_json: bool) -> None:
+    """Tell a failure on standard error, as text or as one JSON document."""
+    if as_json:
+        error: dict[str, object] = {
+            "reason": failure.reason,
+            "message": failure.message,
+            "advice": failure.advice,
+            "exit_code": int(failure.exit_code),
+            "problems": list(failure.problems),
+            **failure.facts,
+        }
+        sys.stderr.write(json.dumps({"error": error}, indent=2) + "\n")
+        return
+    lines = [f"{program}: {failure.reason}: {failure.message}"]
+    lines += [f"  - {problem}" for problem in failure.problems]
+    width = max((len(name) for name in failure.facts), default=0)
+    lines += [
+        f"  {name:<{width}}  {_cell(value)}"
+        for name, value in failure.facts.items()
+        if value is not None
+    ]
+    if failure.advice:
+        lines.append(f"  next: {failure.advice}")
+    sys.stderr.write("".join(printable(line) + "\n" for line in lines))
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return printable(value)
+        case _:
+            return printable(
+                json.dumps(value, ensure_ascii=False)
+                if isinstance(value, (dict, list))
+                else str(value)
+            )
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console()
+    # COLUMNS is obeyed where it is set; else nothing is folded.
+    return Console(width=shutil.get_terminal_size((_PIPE_COLUMNS, 24)).columns)

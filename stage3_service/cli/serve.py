@@ -1,0 +1,62 @@
+"""`stage3 serve`: one process, from its settings to its exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stage3_service.cli.options import ConfigFile, Json, settings_environment
+
+if TYPE_CHECKING:
+    from stage3_service.bootstrap import Stage3
+
+
+def serve(
+    config: ConfigFile = None,
+    print_config: Annotated[
+        bool,
+        typer.Option("--print-config", help="Print the settings in force as TOML and end."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: plans under way end, no other is begun.
+
+    One line on standard output says where it listens, once it answers. The log goes to standard
+    error, as JSON lines.
+    """
+    from servicekit.cli.service_process import serve_process
+    from servicekit.settings import describe_settings, load_settings
+    from stage3_service.bootstrap import build_stage3
+    from stage3_service.settings import Stage3Settings
+
+    settings = load_settings(
+        Stage3Settings, file=config, environ=settings_environment(), env_prefix="STAGE3_"
+    )
+    if print_config:
+        sys.stdout.write(describe_settings(settings))
+        return
+    exit_code = serve_process(
+        "stage3",
+        lambda seal: build_stage3(settings, on_poison=seal),
+        lambda stage3: _announce(stage3, as_json=as_json),
+        log_level=settings.log_level,
+        cpu=settings.cpu,
+        drain_s=settings.drain_s,
+    )
+    raise typer.Exit(int(exit_code))
+
+
+def _announce(stage3: Stage3, *, as_json: bool) -> None:
+    from servicekit.cli.service_process import announce
+
+    announce(
+        "stage3",
+        {
+            "plans": stage3.plans.address,
+            "operators": stage3.operators.address,
+            "probes": stage3.probes.address,
+        },
+        as_json=as_json,
+    )
