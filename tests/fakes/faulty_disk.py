@@ -45,6 +45,7 @@ class FaultyDisk(apsw.VFS):
         self.fail_at: int | None = None
         self.fault = Fault.EIO
         self.forever = False
+        self.only_file: str | None = None
         self.failed = False
         self.before_sync: Callable[[], object] = lambda: None
         super().__init__(self.name, "unix")
@@ -64,7 +65,10 @@ class FaultyDisk(apsw.VFS):
     def note(self, operation: Operation) -> Fault | None:
         """Record an operation and return how it is to fail, if it is."""
         number = len(self.operations)
-        self.operations.append(operation)
+        if self.only_file is None or operation.file.endswith(self.only_file):
+            self.operations.append(operation)
+        else:
+            return None
         if not self.armed or self.fail_at is None or number < self.fail_at:
             return None
         if number > self.fail_at and not self.forever:
