@@ -18,7 +18,7 @@ from stage3_service.plan.digest import plan_digest
 from stage3_service.plan.plan import Binding, JsonType, Plan, Step
 
 if TYPE_CHECKING:
-    from servicekit.ijson import JsonValue
+    from servicekit.ijson import JsonLimits, JsonValue
     from stage3_service.plan.limits import PlanLimits
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
@@ -74,7 +74,8 @@ class RawPlan:
 def parse_plan(raw: RawPlan, limits: PlanLimits) -> Plan:
     """Return the plan, with its digest computed anew.
 
-    Asked in order: the size, the eight rules that a raw plan can break, the limits on counts.
+    Asked in order: the size, the eight rules that a raw plan can break, the limits on counts and
+    names. The bounds of a path belong to its rule.
 
     Raises:
         PlanInvalid: a rule is broken; the first one in order is named.
@@ -84,17 +85,17 @@ def parse_plan(raw: RawPlan, limits: PlanLimits) -> Plan:
         _refuse_empty(*member)
     if not raw.steps:
         raise PlanInvalid("steps", "must have at least one step")
-    steps = tuple(_parse_step(index, step, limits) for index, step in enumerate(raw.steps))
+    of_parameters = limits.parameters
+    steps = tuple(_parse_step(index, step, of_parameters) for index, step in enumerate(raw.steps))
     bindings = None
     if raw.bindings is not None:
         bindings = tuple(
-            _parse_binding(index, binding, len(steps)) for index, binding in enumerate(raw.bindings)
+            _parse_binding(index, binding, len(steps), limits)
+            for index, binding in enumerate(raw.bindings)
         )
     _refuse_too_many(steps, bindings, limits)
     for path, text in _names(raw):
         _check_text(path, text, limits.max_name_bytes)
-    for binding in bindings or ():
-        _check_paths(binding, limits)
     digest = plan_digest(raw.user_id, raw.trigger_type, steps, bindings)
     return Plan(raw.user_id, raw.trigger_type, steps, bindings, digest)
 
@@ -150,25 +151,14 @@ def _refuse_too_many(
         raise PlanInvalid("data_bindings", f"must have at most {limits.max_bindings} bindings")
 
 
-def _check_paths(binding: Binding, limits: PlanLimits) -> None:
-    for member, path in (
-        ("source_path", binding.source_path),
-        ("target_path", binding.target_path),
-    ):
-        where = f"data_bindings[{binding.index}].{member}"
-        _check_text(where, path.text, limits.max_path_bytes)
-        if len(path.segments) > limits.max_path_segments:
-            raise PlanInvalid(where, f"must have at most {limits.max_path_segments} segments")
-
-
-def _parse_step(index: int, raw: RawStep, limits: PlanLimits) -> Step:
+def _parse_step(index: int, raw: RawStep, limits: JsonLimits) -> Step:
     where = f"steps[{index}]"
     for member, name in (("domain", raw.domain), ("method", raw.method)):
         if _NAME.fullmatch(name) is None:
             raise PlanInvalid(f"{where}.{member}", f"must match {_NAME.pattern}")
     where += ".parameters"
     try:
-        parameters = parse(raw.parameters_json, limits.parameters).value
+        parameters = parse(raw.parameters_json, limits).value
     except JsonRefused as refused:
         joint = "." if refused.path and not refused.path.startswith("[") else ""
         raise PlanInvalid(where + joint + refused.path, refused.description) from None
@@ -177,12 +167,12 @@ def _parse_step(index: int, raw: RawStep, limits: PlanLimits) -> Step:
     return Step(index, raw.domain, raw.method, parameters, raw.parameters_json)
 
 
-def _parse_binding(index: int, raw: RawBinding, steps: int) -> Binding:
+def _parse_binding(index: int, raw: RawBinding, steps: int, limits: PlanLimits) -> Binding:
     where = f"data_bindings[{index}]"
     source_step = _integer(f"{where}.source_step", raw.source_step)
     target_step = _integer(f"{where}.target_step", raw.target_step)
-    source_path = _parse_binding_path(f"{where}.source_path", raw.source_path)
-    target_path = _parse_binding_path(f"{where}.target_path", raw.target_path)
+    source_path = _parse_binding_path(f"{where}.source_path", raw.source_path, limits)
+    target_path = _parse_binding_path(f"{where}.target_path", raw.target_path, limits)
     expected_type = None
     if raw.expected_type is not None:
         expected_type = _JSON_TYPES.get(raw.expected_type)
@@ -204,11 +194,16 @@ def _integer(path: str, value: int) -> int:
     return value
 
 
-def _parse_binding_path(where: str, text: str) -> Path:
+def _parse_binding_path(where: str, text: str, limits: PlanLimits) -> Path:
+    # Bytes are bounded before anything is made of them: a segment costs more than its two bytes.
+    _check_text(where, text, limits.max_path_bytes)
     try:
-        return parse_path(text)
+        path = parse_path(text)
     except PathInvalid as invalid:
         raise PlanInvalid(where, str(invalid)) from None
+    if len(path.segments) > limits.max_path_segments:
+        raise PlanInvalid(where, f"must have at most {limits.max_path_segments} segments")
+    return path
 
 
 def _count_values(value: JsonValue) -> int:
