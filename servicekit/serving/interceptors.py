@@ -359,8 +359,12 @@ class RequestInterceptor(OrderedInterceptor):
         parse: Any,  # noqa: ANN401 - any message type
         context: grpc.ServicerContext,
     ) -> object:
-        with self._watch.reading(context):
+        with self._watch.reading(context) as waiting:
             message = next(messages, None)
+        if waiting.overdue:
+            # The caller has been cancelled and hears none of this; the access log does. A message
+            # that came in the same moment is not acted on: its caller was told that it was not.
+            context.abort(grpc.StatusCode.CANCELLED, "the request did not arrive in time")
         if message is not None:
             try:
                 return message if parse is None else parse(message)

@@ -8,6 +8,7 @@ Deliberately absent: any limit on a handler's own work, which is the deadline's 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from typing import Final
 
@@ -17,6 +18,14 @@ READ_MAX_S: Final = 10.0
 """Longest wait for a request whose call has been admitted, in seconds."""
 
 _LOOKS_PER_LIMIT: Final = 4
+
+
+@dataclass(slots=True)
+class Waiting:
+    """One call that waits for its request, since when, and whether it was ended for that."""
+
+    since_s: float
+    overdue: bool = False
 
 
 class ReadWatch:
@@ -30,17 +39,18 @@ class ReadWatch:
         self._monotonic_s = monotonic_s
         self._limit_s = limit_s
         self._lock = Lock()
-        self._waiting: dict[grpc.ServicerContext, float] = {}
+        self._waiting: dict[grpc.ServicerContext, Waiting] = {}
         self._stopped = Event()
         self._thread = Thread(target=self._watch, name="read-watch", daemon=True)
 
     @contextmanager
-    def reading(self, context: grpc.ServicerContext) -> Iterator[None]:
+    def reading(self, context: grpc.ServicerContext) -> Iterator[Waiting]:
         """Bound the time the caller may take to send what is read inside."""
+        waiting = Waiting(self._monotonic_s())
         with self._lock:
-            self._waiting[context] = self._monotonic_s()
+            self._waiting[context] = waiting
         try:
-            yield
+            yield waiting
         finally:
             with self._lock:
                 del self._waiting[context]
@@ -63,7 +73,12 @@ class ReadWatch:
         """Cancel every call that has waited longer than the limit; return how many."""
         oldest_s = self._monotonic_s() - self._limit_s
         with self._lock:
-            overdue = [context for context, since_s in self._waiting.items() if since_s < oldest_s]
-        for context in overdue:
+            overdue = [
+                (context, waiting)
+                for context, waiting in self._waiting.items()
+                if waiting.since_s < oldest_s
+            ]
+        for context, waiting in overdue:
+            waiting.overdue = True
             context.cancel()
         return len(overdue)

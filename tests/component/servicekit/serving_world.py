@@ -117,6 +117,8 @@ class World:
                 redact_event,
                 structlog.processors.JSONRenderer(),
             ],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
+            context_class=dict,
         )
         options: dict[str, Any] = {
             "statuses": STATUSES,

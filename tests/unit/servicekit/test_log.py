@@ -39,17 +39,24 @@ class Unprintable:
         raise ValueError(CREDENTIAL)
 
 
-@pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    """Return where the log goes, and put the process's logging back afterwards."""
+@pytest.fixture(autouse=True)
+def logging_put_back() -> Iterator[None]:
+    """Leave the process's logging as it was found."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    out = io.StringIO()
-    configure_logging("stage3", "debug", out)
-    yield out
-    structlog.reset_defaults()
+    configured = structlog.get_config()
+    yield
+    structlog.configure(**configured)
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    """Return where the log goes."""
+    out = io.StringIO()
+    configure_logging("stage3", "debug", out)
+    return out
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -184,7 +191,6 @@ class TestLine:
         logger("door").info("quiet")
         logging.getLogger("any").info("quiet")
         assert out.getvalue() == ""
-        structlog.reset_defaults()
 
     def test_an_unknown_level_is_refused(self) -> None:
         """A misspelled level would silence or flood the log."""
