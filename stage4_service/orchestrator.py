@@ -151,7 +151,7 @@ class Stage4Orchestrator:
         if isinstance(result, Stage3Completion):
             details["result_digest"] = hashlib.sha256(result.result_json).hexdigest()
             details["result_bytes"] = len(result.result_json)
-            details |= _answered(submission, result.replay, result.executed_plan_id)
+            details |= _answered(replay=result.replay, executed_plan_id=result.executed_plan_id)
             ended = PlanEnded(
                 submission.plan_id,
                 PlanState.COMPLETED,
@@ -178,7 +178,7 @@ class Stage4Orchestrator:
         if failure.step is not None:
             details["step"] = failure.step
         if failure.replay is not None:
-            details |= _answered(submission, failure.replay, failure.executed_plan_id)
+            details |= _answered(replay=failure.replay, executed_plan_id=failure.executed_plan_id)
         event = NewEvent(EventType.EXECUTION_FAILED, plan.user_id, submission.plan_id, details)
         ended = PlanEnded(
             submission.plan_id,
@@ -252,11 +252,10 @@ def _arrival(submission: Submission) -> dict[str, JsonValue]:
     return arrival
 
 
-def _answered(submission: Submission, replay: bool, executed: str) -> dict[str, JsonValue]:  # noqa: FBT001 - Stage-3's word, passed on
-    answered: dict[str, JsonValue] = {"replay": replay}
-    if executed not in {"", submission.plan_id}:
-        answered["original_plan_id"] = executed
-    return answered
+def _answered(*, replay: bool, executed_plan_id: str) -> dict[str, JsonValue]:
+    if replay:
+        return {"replay": True, "original_plan_id": executed_plan_id}
+    return {"replay": False}
 
 
 def _state_of(ending: Ending) -> PlanState:

@@ -1,0 +1,60 @@
+"""`stage4 audit`: Stage-4's own log about what this caller submitted."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from servicekit.cli.output import count, emit, print_table, say
+from stage4_service.cli.options import Json, ProfileFile, ServiceAddress
+
+app = typer.Typer(
+    help="Read Stage-4's own audit log.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Read Stage-4's own audit log."""
+
+
+@app.command("list")
+def list_events(
+    plan_id: Annotated[str, typer.Option("--plan", help="Only events of this plan.")] = "",
+    most: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 1000,
+    profile: ProfileFile = None,
+    address: ServiceAddress = None,
+    as_json: Json = False,
+) -> None:
+    """List the events about your own plans, oldest first; an auditor sees everybody's."""
+    from stage4_service.cli.client.plan_client import plan_client
+
+    with plan_client(profile, address) as client:
+        events = client.events(plan_id=plan_id, most=most)
+    if as_json:
+        emit({"events": events})
+        return
+    columns = ("seq", "timestamp", "event_type", "user_id")
+    print_table(
+        ("seq", "time", "event", "user", "details"),
+        [
+            [*(event.get(column) for column in columns), _brief(event.get("details"))]
+            for event in events
+        ],
+    )
+    say(count(len(events), "event"))
+
+
+def _brief(details: object) -> str:
+    """Return details in one cell; digests are cut, --json has them whole."""
+    if not isinstance(details, dict):
+        return ""
+    return ", ".join(f"{name} {_value(value)}" for name, value in details.items())
+
+
+def _value(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    digest_characters = 64
+    return f"{text[:8]}…" if len(text) == digest_characters else text

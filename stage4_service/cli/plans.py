@@ -1,0 +1,172 @@
+"""`stage4 plan`: validate, run, show and list."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from servicekit.cli.output import count, emit, print_facts, print_table, say, shorten
+from stage4_service.cli.options import Json, ProfileFile, ServiceAddress
+
+if TYPE_CHECKING:
+    from stage4_service.cli.client.message_documents import Document
+
+app = typer.Typer(
+    help="Validate and run plans, and read what became of them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+PlanFile = Annotated[
+    Path, typer.Argument(metavar="PLAN", help="The plan, a JSON document; - for standard input.")
+]
+PlanId = Annotated[str, typer.Argument(metavar="PLAN_ID", help="Identifier of a plan, plan_...")]
+
+_OUTPUT_CHARACTERS = 120
+"""Of a step's output in a table; --json has all of it."""
+
+
+@app.command("validate")
+def validate(plan: PlanFile, as_json: Json = False) -> None:
+    """Validate a plan without any service, and print its digest. Exit code 1: it is not valid.
+
+    These are the rules that Stage-4 asks, with the default limits. The first error is named.
+    """
+    from servicekit.cli.failure import CommandFailed
+    from servicekit.process import ExitCode
+    from stage4_service.cli.plan_file import read_plan_file
+    from stage4_service.limits import PlanLimits
+    from stage4_service.plan_document import read_plan_document
+    from stage4_service.plan_validator import PlanInvalid
+
+    plan_json = read_plan_file(plan)
+    try:
+        document = read_plan_document(plan_json, PlanLimits())
+    except PlanInvalid as invalid:
+        path, description = invalid.violation
+        if as_json:
+            emit({"valid": False, "path": path, "description": description, "plan_digest": None})
+            raise typer.Exit(int(ExitCode.REFUSED)) from None
+        raise CommandFailed(
+            ExitCode.REFUSED, "PLAN_INVALID", str(invalid.violation), "Correct it there."
+        ) from None
+    digest = document.digest.hex()
+    if as_json:
+        emit({"valid": True, "path": "", "description": "", "plan_digest": digest})
+        return
+    say(f"{plan} is valid: {count(len(document.parameters_json), 'step')}")
+    say(f"plan_digest {digest}")
+
+
+@app.command("run")
+def run(
+    plan: PlanFile,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="Holds the token that takes the place of REPLACE_WITH_TOKEN in the plan; else "
+            "the variable STAGEGATE_TOKEN does.",
+        ),
+    ] = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option(
+            "--request-id",
+            metavar="ID",
+            help="The same id never executes twice: it answers the stored outcome. A fresh one by "
+            "default.",
+        ),
+    ] = None,
+    timeout_s: Annotated[
+        float,
+        typer.Option("--timeout", metavar="SECONDS", min=0.1, max=3600, help="How long to wait."),
+    ] = 60.0,
+    profile: ProfileFile = None,
+    address: ServiceAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Run a plan, once, and print each step's output. Exit code 1: it did not complete."""
+    from uuid_utils.compat import uuid7
+
+    from stage4_service.cli.client.plan_client import plan_client
+    from stage4_service.cli.plan_file import (
+        TOKEN_VARIABLE,
+        fill_token,
+        read_plan_file,
+        step_names,
+    )
+
+    plan_json = read_plan_file(plan)
+    names = [f"{step.domain}.{step.method}" for step in step_names(plan_json)]
+    plan_json = fill_token(plan_json, token_file, os.environ.get(TOKEN_VARIABLE, ""))
+    with plan_client(profile, address) as client:
+        result = client.execute(
+            plan_json, request_id=request_id or f"cli-{uuid7()}", timeout_s=timeout_s
+        )
+    if as_json:
+        emit(result)
+        return
+    _print_results(result["results"], names)
+    print_facts({name: result[name] for name in ("status", "plan_id", "request_id")})
+    if result["replay"]:
+        say("This is the stored outcome of an earlier submission; nothing was executed now.")
+
+
+@app.command("show")
+def show(
+    plan_id: PlanId,
+    profile: ProfileFile = None,
+    address: ServiceAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Show one of your own plans, with its results if it completed."""
+    from stage4_service.cli.client.plan_client import plan_client
+
+    with plan_client(profile, address) as client:
+        plan = client.plan(plan_id)
+    if as_json:
+        emit(plan)
+        return
+    print_facts({**plan, "results": None})
+    if plan["results"] is not None:
+        _print_results(plan["results"], [])
+
+
+@app.command("list")
+def list_plans(
+    most: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 50,
+    profile: ProfileFile = None,
+    address: ServiceAddress = None,
+    as_json: Json = False,
+) -> None:
+    """List your own plans, newest first; an auditor sees everybody's."""
+    from stage4_service.cli.client.plan_client import plan_client
+
+    with plan_client(profile, address) as client:
+        plans = client.plans(most)
+    if as_json:
+        emit({"plans": plans})
+        return
+    columns = ("plan_id", "state", "reason", "effects", "user_id", "steps", "create_time")
+    print_table(columns, [[plan[column] for column in columns] for plan in plans])
+
+
+def _print_results(results: object, names: list[str]) -> None:
+    rows: list[Document] = results if isinstance(results, list) else []
+    print_table(
+        ("step", "method", "output"),
+        [
+            (
+                row["step"],
+                names[index] if index < len(names) else "",
+                shorten(json.dumps(row["output"], ensure_ascii=False), _OUTPUT_CHARACTERS),
+            )
+            for index, row in enumerate(rows)
+        ],
+    )
