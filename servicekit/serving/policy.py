@@ -26,6 +26,9 @@ REQUIRED_REASONS: Final = frozenset(
 DEADLINE_MAX_S: Final = 300.0
 """Longest any call is waited for, and what a client that sends no deadline gets (seconds)."""
 
+METHOD_MAX_CHARS: Final = 256
+"""Longest method name kept of a call: of an unknown method the caller chooses it."""
+
 OnRefused = Callable[[Identity | None, str, str], None]
 
 

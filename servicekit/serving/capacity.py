@@ -1,0 +1,143 @@
+"""The three bounds of a call: its time, its place in the server, and its request.
+
+Deliberately absent: queues without an end, and any wait that the caller could prolong.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, ClassVar, NoReturn
+
+import grpc
+
+from servicekit.serving.admission import CallPool
+from servicekit.serving.call_facts import CallFacts, identity_of, record_facts
+from servicekit.serving.call_scope import Continuation, Handler, carry, refuse_with, within
+from servicekit.serving.interceptor_order import OrderedInterceptor
+from servicekit.serving.policy import DEADLINE_EXCEEDED, OVERLOADED, CallPolicy
+from servicekit.serving.read_watch import ReadWatch
+from servicekit.serving.status import WireError
+
+
+class DeadlineInterceptor(OrderedInterceptor):
+    """Bounds every call in time and tells the servicer how long it has."""
+
+    name: ClassVar[str] = "deadline"
+    after: ClassVar[tuple[str, ...]] = ("shield", "access_log")
+    after_if_present: ClassVar[tuple[str, ...]] = ("identity", "method")
+
+    def __init__(self, policy: CallPolicy) -> None:
+        self._policy = policy
+
+    def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """Fix the deadline when a thread takes the call, from what the client still waits."""
+        handler = continuation(handler_call_details)
+        method = handler_call_details.method
+        return None if handler is None else within(handler, partial(self._scope, method))
+
+    @contextmanager
+    def _scope(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        # No deadline shows as None or as some 10^18 s, depending on gRPC's version.
+        told = context.time_remaining()
+        remaining_s = self._policy.deadline_max_s
+        if told is not None:
+            remaining_s = min(told, remaining_s)
+        if remaining_s <= 0:
+            self._policy.statuses.abort(
+                context, WireError(DEADLINE_EXCEEDED, "the deadline passed before anything began")
+            )
+        identity = identity_of(context)
+        if identity is not None:
+            monotonic_s = self._policy.monotonic_s
+            deadline_s = monotonic_s() + remaining_s
+            record_facts(context, CallFacts(identity, method, deadline_s, monotonic_s))
+        yield
+
+
+class AdmissionInterceptor(OrderedInterceptor):
+    """Refuses a call at once when the server already holds as many as it may."""
+
+    name: ClassVar[str] = "admission"
+    after: ClassVar[tuple[str, ...]] = ("deadline",)
+
+    def __init__(self, policy: CallPolicy, pool: CallPool) -> None:
+        self._policy = policy
+        self._pool = pool
+
+    def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """Decide on arrival, in gRPC's own thread, before the call takes a place in the pool."""
+        if self._pool.full:
+            return refuse_with(self._refuse, self._pool.refusals)
+        return continuation(handler_call_details)
+
+    def _refuse(self, context: grpc.ServicerContext) -> NoReturn:
+        self._policy.statuses.abort(
+            context, WireError(OVERLOADED, "too many calls in flight; nothing was done")
+        )
+
+
+class RequestInterceptor(OrderedInterceptor):
+    """Reads and parses the one request message, last of all.
+
+    gRPC would read it before any handler runs, so that a stranger who sends headers and then
+    nothing holds a thread. Here a unary request is taken as a stream of one, which is the same on
+    the wire, and read only when every question is answered.
+    """
+
+    name: ClassVar[str] = "request"
+    after: ClassVar[tuple[str, ...]] = ("admission",)
+
+    def __init__(self, policy: CallPolicy, watch: ReadWatch) -> None:
+        self._policy = policy
+        self._watch = watch
+
+    def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """Give a handler of one request the form that reads it itself."""
+        handler = continuation(handler_call_details)
+        if handler is None or handler.request_streaming:
+            return handler
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._reading(handler.unary_stream, handler.request_deserializer),
+                None,
+                handler.response_serializer,
+            )
+        return grpc.stream_unary_rpc_method_handler(
+            self._reading(handler.unary_unary, handler.request_deserializer),
+            None,
+            handler.response_serializer,
+        )
+
+    def _reading(self, behavior: Any, parse: Any) -> Any:  # noqa: ANN401 - any message type
+        def call(messages: Iterator[bytes], context: grpc.ServicerContext, *send: object) -> object:
+            return behavior(self._read(messages, parse, context), context, *send)
+
+        return carry(behavior, call)
+
+    def _read(
+        self,
+        messages: Iterator[bytes],
+        parse: Any,  # noqa: ANN401 - any message type
+        context: grpc.ServicerContext,
+    ) -> object:
+        with self._watch.reading(context) as waiting:
+            message = next(messages, None)
+        if waiting.overdue:
+            # The caller has been cancelled and hears none of this; the access log does. A message
+            # that came in the same moment is not acted on: its caller was told that it was not.
+            context.abort(grpc.StatusCode.CANCELLED, "the request did not arrive in time")
+        if message is not None:
+            try:
+                return message if parse is None else parse(message)
+            except Exception as error:  # noqa: BLE001 - whatever it raises, the bytes are at fault
+                self._policy.logger.info("malformed_request", error=type(error).__name__)
+        return self._policy.statuses.abort(
+            context,
+            WireError(self._policy.malformed_reason, "the request is not the declared message"),
+        )
