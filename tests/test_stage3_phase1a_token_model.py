@@ -13,15 +13,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from stagegate.stage3.v1 import token_service_pb2
 
 import stage3_service
+from servicekit.serving.client_errors import decode_rpc_error
 from stage3_service.tokens.credential import credential_key
 from stage3_service.tokens.issue import IssuePolicy
 from stage3_service.tokens.method_scope import MethodScope
 from stage3_service.tokens.refusal import IssueRefused
 from stage3_service.tokens.resource_limits import MAX_LIMIT
 from stage3_service.tokens.token import CapabilityToken
+from tests.harness.stage3 import Stage3UnderTest
 from tests.unit.stage3.grants import CLIENT, DIGEST, NOW, OTHER_CLIENT, issue, token
 
 TOKEN_FIELDS = [field.name for field in fields(CapabilityToken)]
@@ -421,7 +425,7 @@ class TestLife:
 
     @pytest.mark.parametrize(
         "instant",
-        [datetime(2026, 3, 1), NOW.astimezone(timezone(timedelta(hours=1)))],  # noqa: DTZ001
+        [datetime(2026, 3, 1), NOW.astimezone(timezone(timedelta(hours=1)))],  # noqa: DTZ001 - naive on purpose
     )
     def test_instants_are_aware_and_in_utc(self, instant: datetime) -> None:
         """A naive instant means something else on every machine."""
@@ -534,3 +538,67 @@ class TestWhoIssues:
         """The same inputs give the same token in every process."""
         assert issue() == issue()
         assert issue(now=NOW.astimezone(UTC) + timedelta(seconds=1)) != issue()
+
+
+class TestAtTheOperatorsDoor:
+    """The rules hold where tokens are really issued, and the store keeps no credential."""
+
+    def test_the_credential_is_shown_once_and_never_again(self, stage3: Stage3UnderTest) -> None:
+        """Neither reading nor listing returns it, and no event holds it or its hash."""
+        issued = stage3.issue()
+        assert len(issued.token_hash) == 49
+        request = token_service_pb2.GetTokenRequest(token_id=issued.token.token_id)
+        listing = stage3.tokens().ListTokens(token_service_pb2.ListTokensRequest())
+        shown = f"{stage3.tokens().GetToken(request)}{listing}{stage3.events()}"
+        assert issued.token.token_id in shown
+        assert issued.token_hash not in shown
+        assert credential_key(issued.token_hash).hex() not in shown
+
+    def test_the_store_holds_no_credential(self, stage3: Stage3UnderTest, tmp_path: Path) -> None:
+        """Whoever steals every file has nothing to present."""
+        issued = stage3.issue()
+        files = [path for path in (tmp_path / "stage3").rglob("*") if path.is_file()]
+        held = b"".join(path.read_bytes() for path in files)
+        assert issued.token.token_id.encode() in held
+        assert issued.token_hash.encode() not in held
+        assert issued.token_hash.removeprefix("token_").encode() not in held
+
+    def test_the_issuer_is_the_certificates_name(self, stage3: Stage3UnderTest) -> None:
+        """And so says the log."""
+        issued = stage3.issue()
+        assert issued.token.issued_by == "oona"
+        (event,) = stage3.events(event_type="TOKEN_ISSUED")
+        assert event["token_id"] == issued.token.token_id
+        assert "oona" in str(event)
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"user_id": "*"},
+            {"scope": {}},
+            {"scope": {"text": ()}},
+            {"scope": {"*": ("upper",)}},
+            {"scope": {"text": ("*",)}},
+            {"allowed_trigger_types": []},
+            {"client_identities": []},
+            {"client_identities": ["spiffe://elsewhere.test/client/cli"]},
+            {"lifetime_seconds": 0},
+            {"lifetime_seconds": 1_801},
+            {"limits": {"max_frequency": "often"}},
+            {"limits": {"max_invocations": 0}},
+            {"plan_digest": b"short"},
+        ],
+        ids=str,
+    )
+    def test_an_unlawful_token_is_refused_and_leaves_nothing(
+        self, stage3: Stage3UnderTest, changes: dict[str, Any]
+    ) -> None:
+        """INVALID_ARGUMENT with the field, no token, no TOKEN_ISSUED."""
+        with pytest.raises(grpc.RpcError) as caught:
+            stage3.issue(**changes)
+        error = decode_rpc_error(caught.value)
+        assert error.code == "INVALID_ARGUMENT"
+        assert len(error.violations) == 1
+        assert stage3.events(event_type="TOKEN_ISSUED") == []
+        listing = stage3.tokens().ListTokens(token_service_pb2.ListTokensRequest())
+        assert list(listing.tokens) == []

@@ -17,6 +17,8 @@ from stage3_service.authorization.scope_gate import decide_scope
 from stage3_service.authorization.token_gate import TokenFacts, decide_token
 from stage3_service.tokens.token import CapabilityToken
 from stage3_service.tokens.usage import TokenUsage, charge_start, reservation, settle
+from tests.harness.stage3 import Stage3UnderTest
+from tests.harness.stage3 import step as plan_step
 from tests.unit.stage3.grants import NOW, OTHER_CLIENT, catalogue, facts, issue, step, token
 
 TEXT_ONLY: dict[str, Any] = {
@@ -181,3 +183,53 @@ class TestBudgetsArePerToken:
         strict = token(max_response_bytes=10).resource_limits
         assert reservation(strict, 1_000) == 10
         assert reservation(token().resource_limits, 1_000) == 1_000
+
+
+class TestBesideEachOtherInOneService:
+    """The same, of tokens that live in one store and are used in turns."""
+
+    UPPER = plan_step("text", "upper", text="a")
+    NOTE = plan_step("notebook", "append_note", title="log", text="a")
+
+    def test_scopes_of_one_user_do_not_add_up(self, stage3: Stage3UnderTest) -> None:
+        """Each token runs its own plan; the plan across both runs under neither."""
+        text = stage3.issue(scope={"text": ("upper",)}).token_hash
+        notebook = stage3.issue(scope={"notebook": ("append_note",)}).token_hash
+        assert stage3.run(text, self.UPPER).kind == "completed"
+        assert stage3.run(notebook, self.NOTE).kind == "completed"
+        assert stage3.run(text, self.UPPER, self.NOTE).reason == "DOMAIN_NOT_IN_SCOPE"
+        assert stage3.run(notebook, self.UPPER, self.NOTE).reason == "DOMAIN_NOT_IN_SCOPE"
+
+    def test_a_later_wider_token_does_not_widen_an_earlier_one(
+        self, stage3: Stage3UnderTest
+    ) -> None:
+        """Nor does a later narrower one narrow it."""
+        narrow = stage3.issue(scope={"text": ("lower",)}).token_hash
+        wide = stage3.issue(scope={"text": ("lower", "upper")}).token_hash
+        stage3.issue(scope={"text": ("sha256",)})
+        assert stage3.run(narrow, self.UPPER).reason == "METHOD_NOT_IN_SCOPE"
+        assert stage3.run(wide, self.UPPER).kind == "completed"
+
+    def test_revoking_one_leaves_the_other(self, stage3: Stage3UnderTest) -> None:
+        """Issued alike, revoked apart."""
+        revoked, other = stage3.issue(), stage3.issue()
+        stage3.revoke(revoked.token.token_id)
+        assert stage3.run(revoked.token_hash, self.UPPER).reason == "TOKEN_NOT_ACCEPTED"
+        assert stage3.run(other.token_hash, self.UPPER).kind == "completed"
+
+    def test_each_token_has_its_own_invocations(self, stage3: Stage3UnderTest) -> None:
+        """Spending one does not spend the other."""
+        first = stage3.issue(limits={"max_invocations": 1}).token_hash
+        second = stage3.issue(limits={"max_invocations": 1}).token_hash
+        assert stage3.run(first, self.UPPER).kind == "completed"
+        assert stage3.run(first, self.UPPER).reason == "LIMIT_EXCEEDED"
+        assert stage3.run(second, self.UPPER).kind == "completed"
+        assert stage3.run(second, self.UPPER).reason == "LIMIT_EXCEEDED"
+
+    def test_each_token_has_its_own_frequency(self, stage3: Stage3UnderTest) -> None:
+        """One token's plans do not fill the other's window."""
+        often = {"max_frequency": "1 per 60 seconds"}
+        first, second = stage3.issue(limits=often).token_hash, stage3.issue(limits=often).token_hash
+        assert stage3.run(first, self.UPPER).kind == "completed"
+        assert stage3.run(first, self.UPPER).reason == "LIMIT_EXCEEDED"
+        assert stage3.run(second, self.UPPER).kind == "completed"

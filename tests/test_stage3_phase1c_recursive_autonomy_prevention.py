@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import pytest
+from stagegate.stage3.v1 import token_service_pb2
 
+from servicekit.serving.client_errors import decode_rpc_error
 from stage3_service.authorization.authority import violation_for_method
 from stage3_service.authorization.gate import Denial, DenialReason
 from stage3_service.authorization.scope_gate import decide_scope
@@ -13,6 +16,8 @@ from stage3_service.authorization.violation import ViolationType
 from stage3_service.errors import Reason
 from stage3_service.tokens.refusal import IssueRefused
 from stage3_service.tokens.reserved_names import is_reserved_domain, is_reserved_identity
+from tests.harness.stage3 import Stage3UnderTest
+from tests.harness.stage3 import step as plan_step
 from tests.unit.stage3.grants import catalogue, issue, step, token
 
 MACHINERY = ["stage3", "planner", "scheduler", "executor", "orchestrator", "agent", "stage4"]
@@ -147,3 +152,49 @@ class TestRecursionFromOutside:
         """Outside, a crossing is a crossing."""
         denial = Denial(ViolationType.STAGE3_RECURSIVE_INVOKE, 0)
         assert denial.public is Reason.BOUNDARY_VIOLATION
+
+
+class TestAtTheDoors:
+    """The same, of a running service."""
+
+    @pytest.mark.parametrize("user_id", ["stage3", "planner", "AI-Agent", "executor_2"])
+    def test_no_operator_can_issue_a_token_for_the_machinery(
+        self, stage3: Stage3UnderTest, user_id: str
+    ) -> None:
+        """Not even one with every role."""
+        with pytest.raises(grpc.RpcError) as caught:
+            stage3.issue(user_id=user_id)
+        error = decode_rpc_error(caught.value)
+        assert (error.code, error.violations[0][0]) == ("INVALID_ARGUMENT", "user_id")
+        assert stage3.events(event_type="TOKEN_ISSUED") == []
+
+    @pytest.mark.parametrize("domain", ["stage3", "stage4", "orchestrator", "token_service"])
+    def test_a_plan_cannot_recurse_through_a_step(
+        self, stage3: Stage3UnderTest, domain: str
+    ) -> None:
+        """Nothing starts."""
+        step = plan_step(domain, "execute_multi_domain_plan")
+        answer = stage3.run(stage3.issue().token_hash, step)
+        assert answer.reason == "DOMAIN_NOT_IN_SCOPE"
+        assert stage3.events(event_type="EXECUTION_STARTED") == []
+
+    @pytest.mark.parametrize("caller", ["stage4", "domain", "cli"])
+    def test_whoever_executes_or_is_executed_issues_no_token(
+        self, stage3: Stage3UnderTest, caller: str
+    ) -> None:
+        """Stage-4, a domain and a client are refused at the operators' door."""
+        with pytest.raises(grpc.RpcError) as caught:
+            stage3.tokens(caller).IssueToken(token_service_pb2.IssueTokenRequest(), timeout=20)
+        assert decode_rpc_error(caught.value).reason == "METHOD_NOT_PERMITTED"
+        assert stage3.events(event_type="TOKEN_ISSUED") == []
+
+    def test_a_domain_that_executes_a_plan_is_refused_and_recorded(
+        self, stage3: Stage3UnderTest
+    ) -> None:
+        """With the very token that Stage-4 could use."""
+        request = stage3.request(stage3.issue().token_hash, [plan_step("text", "upper", text="a")])
+        answer = stage3.send(request, caller="domain")
+        assert answer.kind == "refused"
+        (event,) = stage3.events(event_type="BOUNDARY_VIOLATION")
+        assert ViolationType.STAGE3_RECURSIVE_INVOKE.value in str(event)
+        assert stage3.events(event_type="EXECUTION_STARTED") == []

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import pytest
 
+from servicekit.serving.client_errors import decode_rpc_error
 from stage3_service.authorization.gate import Denial, DenialReason
 from stage3_service.authorization.token_gate import decide_token
 from stage3_service.errors import Reason
 from stage3_service.tokens.refusal import IssueRefused
 from stage3_service.tokens.trigger_type import TriggerType, parse_trigger_types
+from tests.harness.stage3 import Stage3UnderTest
+from tests.harness.stage3 import step as plan_step
 from tests.unit.stage3.grants import facts, issue, token
 
 ALLOWED = ["manual", "direct_command", "async_request", "acknowledgment", "scheduled"]
@@ -91,3 +95,32 @@ class TestEachTokenAllowsItsOwn:
         stored: Any = ("cron",)
         with pytest.raises(IssueRefused, match="cron"):
             replace(token(), allowed_trigger_types=stored)
+
+
+class TestAtTheDoors:
+    """The same, of a running service."""
+
+    STEP = plan_step("text", "upper", text="a")
+
+    @pytest.mark.parametrize("name", ALLOWED)
+    def test_each_allowed_type_runs_a_plan(self, stage3: Stage3UnderTest, name: str) -> None:
+        """Issued with it, used with it."""
+        credential = stage3.issue(allowed_trigger_types=[name]).token_hash
+        assert stage3.run(credential, self.STEP, trigger_type=name).kind == "completed"
+
+    @pytest.mark.parametrize("name", ["cron", "webhook", "background", "polling", "*", "Manual"])
+    def test_no_token_is_issued_for_another_type(self, stage3: Stage3UnderTest, name: str) -> None:
+        """Refused by field."""
+        with pytest.raises(grpc.RpcError) as caught:
+            stage3.issue(allowed_trigger_types=["manual", name])
+        (violation,) = decode_rpc_error(caught.value).violations
+        assert violation[0] == "allowed_trigger_types"
+
+    @pytest.mark.parametrize("name", ["cron", "webhook", "background", "*", "MANUAL", "scheduled"])
+    def test_no_plan_runs_for_another_reason(self, stage3: Stage3UnderTest, name: str) -> None:
+        """Nothing starts, and the log has the precise reason."""
+        answer = stage3.run(stage3.issue().token_hash, self.STEP, trigger_type=name)
+        assert answer.reason == "TRIGGER_NOT_ALLOWED"
+        (event,) = stage3.events(event_type="TOKEN_VALIDATION")
+        assert (event["status"], event["reason"]) == ("denied", "trigger_not_allowed")
+        assert stage3.events(event_type="EXECUTION_STARTED") == []

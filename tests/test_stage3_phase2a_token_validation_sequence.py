@@ -15,6 +15,11 @@ import pytest
 from stage3_service.authorization.gate import Denial, DenialReason, GateName
 from stage3_service.authorization.token_gate import TokenFacts, decide_token
 from stage3_service.errors import Reason
+from stage3_service.tokens.credential import credential_key
+from tests.fakes.manual_clock import ManualClock
+from tests.harness.pki import uri
+from tests.harness.stage3 import Stage3UnderTest
+from tests.harness.stage3 import step as plan_step
 from tests.unit.stage3.grants import (
     CLIENT,
     DIGEST,
@@ -204,3 +209,56 @@ class TestEachQuestion:
         """Revocation is asked first and alone suffices."""
         assert decide_token(facts()) is None
         assert reason_of(decide_token(facts(revoked=True))) == DenialReason.TOKEN_REVOKED
+
+
+# What makes each question fail at a running service, in the contract's order.
+AT_THE_DOOR = [
+    "token_revoked",
+    "user_mismatch",
+    "caller_mismatch",
+    "token_expired",
+    "trigger_not_allowed",
+    "plan_not_bound",
+]
+
+
+class TestAtTheDoor:
+    """The order holds of a running service with its store."""
+
+    @pytest.mark.parametrize("first", range(len(AT_THE_DOOR)), ids=AT_THE_DOOR)
+    def test_with_everything_else_wrong_too_the_first_is_recorded(
+        self, stage3: Stage3UnderTest, clock: ManualClock, first: int
+    ) -> None:
+        """All questions from the first on fail at once."""
+        failing = AT_THE_DOOR[first:]
+        issued = stage3.issue(plan_digest=OTHER_DIGEST, lifetime_seconds=60)
+        if "token_revoked" in failing:
+            stage3.revoke(issued.token.token_id)
+        if "token_expired" in failing:
+            clock.advance(60)
+        changes = {
+            name: value
+            for reason, name, value in (
+                ("user_mismatch", "user_id", "eve"),
+                ("caller_mismatch", "caller", uri("other")),
+                ("trigger_not_allowed", "trigger_type", "scheduled"),
+            )
+            if reason in failing
+        }
+        answer = stage3.run(issued.token_hash, plan_step("text", "upper", text="a"), **changes)
+        assert answer.kind == "refused"
+        (event,) = stage3.events(event_type="TOKEN_VALIDATION")
+        assert (event["status"], event["reason"]) == ("denied", failing[0])
+        assert stage3.events(event_type="EXECUTION_STARTED") == []
+
+    def test_an_unknown_token_leaves_nothing_of_what_was_presented(
+        self, stage3: Stage3UnderTest
+    ) -> None:
+        """The event has no token, and no hash of a guess."""
+        guess = "token_" + "A" * 43
+        answer = stage3.run(guess, plan_step("text", "upper", text="a"))
+        assert answer.reason == "TOKEN_NOT_ACCEPTED"
+        (event,) = stage3.events(event_type="TOKEN_VALIDATION")
+        assert (event["reason"], event["token_id"]) == ("token_unknown", None)
+        assert guess not in str(event)
+        assert credential_key(guess).hex() not in str(event)

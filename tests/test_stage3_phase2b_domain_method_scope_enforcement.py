@@ -13,6 +13,8 @@ from stage3_service.authorization.scope_gate import decide_scope
 from stage3_service.errors import Reason
 from stage3_service.plan.limits import PlanLimits
 from stage3_service.plan.parse import PlanInvalid, RawPlan, RawStep, parse_plan
+from tests.harness.stage3 import Stage3UnderTest
+from tests.harness.stage3 import step as plan_step
 from tests.unit.stage3.grants import catalogue, step, token
 
 # Names that somebody, or some comparison, could take for `text` or `upper`.
@@ -230,3 +232,44 @@ class TestOrder:
         assert denial == Denial(reason, 5)
         assert denial.public is public
         assert denial.gate is GateName.SCOPE
+
+
+class TestAtTheDoor:
+    """The same, of a running service: one step out of scope stops the whole plan."""
+
+    UPPER = plan_step("text", "upper", text="a")
+
+    @pytest.mark.parametrize(
+        ("domain", "method", "reason"),
+        [
+            ("notebook", "append_note", "DOMAIN_NOT_IN_SCOPE"),
+            ("tex", "upper", "DOMAIN_NOT_IN_SCOPE"),
+            ("texts", "upper", "DOMAIN_NOT_IN_SCOPE"),
+            ("text", "lower", "METHOD_NOT_IN_SCOPE"),
+            ("text", "uppe", "METHOD_NOT_IN_SCOPE"),
+            ("text", "upper_", "METHOD_NOT_IN_SCOPE"),
+            ("Text", "upper", "PLAN_INVALID"),
+            ("tеxt", "upper", "PLAN_INVALID"),
+            ("text", "*", "PLAN_INVALID"),
+            ("text", "upper\u200b", "PLAN_INVALID"),
+        ],
+    )
+    def test_a_forbidden_last_step_leaves_no_effect_of_the_first(
+        self, stage3: Stage3UnderTest, domain: str, method: str, reason: str
+    ) -> None:
+        """All steps are asked about before any of them starts."""
+        credential = stage3.issue(scope={"text": ("upper",)}).token_hash
+        answer = stage3.run(credential, self.UPPER, plan_step(domain, method, text="a"))
+        assert (answer.kind, answer.reason) == ("refused", reason)
+        assert stage3.events(event_type="EXECUTION_STARTED") == []
+        if reason != "PLAN_INVALID":
+            (event,) = stage3.events(event_type="AUTHORIZATION_SCOPE_CHECK")
+            assert (event["status"], event["step"]) == ("denied", 1)
+
+    def test_what_is_in_scope_but_not_declared_is_refused(self, stage3: Stage3UnderTest) -> None:
+        """A token cannot declare a domain or a method into being."""
+        scope = {"text": ("upper", "ghost"), "ledger": ("post",)}
+        credential = stage3.issue(scope=scope).token_hash
+        assert stage3.run(credential, plan_step("text", "ghost")).reason == "METHOD_UNDECLARED"
+        assert stage3.run(credential, plan_step("ledger", "post")).reason == "DOMAIN_UNKNOWN"
+        assert stage3.run(credential, self.UPPER).kind == "completed"

@@ -84,3 +84,55 @@ def test_nothing_suppressed_is_nothing_to_tell() -> None:
     assert budget.take_suppressed() == ()
     assert budget.take_suppressed("a") == ()
     assert budget.take_suppressed("nobody") == ()
+
+
+def test_only_so_many_callers_are_kept_and_the_oldest_is_forgotten() -> None:
+    """Memory is bounded: the caller that was not heard of for longest starts anew."""
+    budget = DenialBudget(ALLOWANCE)
+    for caller in ("a", "b"):
+        for _ in range(3):
+            budget.spend(caller, NOW)
+    assert not budget.spend("b", NOW)
+    assert budget.spend("c", NOW)
+    assert not budget.spend("b", NOW)
+    assert budget.spend("a", NOW)
+
+
+def test_everybodys_budget_is_regained_too() -> None:
+    """Four times as fast as one caller's."""
+    budget = DenialBudget(ALLOWANCE)
+    for number in range(12):
+        budget.spend(f"caller {number}", NOW)
+    soon = NOW + timedelta(seconds=1)
+    assert [budget.spend(f"new {number}", soon) for number in range(3)] == [True, True, False]
+
+
+def test_a_count_is_told_once_and_then_starts_anew() -> None:
+    """Of those kept and of those forgotten."""
+    budget = DenialBudget(ALLOWANCE)
+    for _ in range(4):
+        budget.spend("a", NOW)
+    budget.spend("b", NOW)
+    budget.spend("c", NOW)
+    assert budget.take_suppressed("c") == (Suppressed("a", 1, NOW),)
+    assert budget.take_suppressed("c") == ()
+    for _ in range(3):
+        budget.spend("c", NOW)
+    assert budget.take_suppressed("c") == (Suppressed("c", 1, NOW),)
+    assert not budget.spend("c", NOW)
+    assert budget.take_suppressed("c") == (Suppressed("c", 1, NOW),)
+
+
+def test_one_callers_count_is_told_without_the_others() -> None:
+    """Of the callers that are kept."""
+    budget = DenialBudget(ALLOWANCE)
+    for caller in ("a", "b"):
+        for _ in range(4):
+            budget.spend(caller, NOW)
+    assert budget.take_suppressed("b") == (Suppressed("b", 1, NOW),)
+    assert budget.take_suppressed() == (Suppressed("a", 1, NOW),)
+
+
+def test_the_usual_allowance_is_stated() -> None:
+    """40 at once, one every two seconds, 4,096 callers, 16 bursts for everybody."""
+    assert DenialAllowance() == DenialAllowance(40, 0.5, 4_096, 16)

@@ -167,6 +167,13 @@ class TestStep:
             DenialReason.NO_TIME_LEFT,
         ]
 
+    def test_the_plans_own_limit_is_eight_mebibytes(self) -> None:
+        """Half of what a message may carry."""
+        assert MAX_PLAN_RESPONSE_BYTES == 8_388_608
+        assert step_limits(plan_response_bytes=8_388_508) is None
+        denial = step_limits(plan_response_bytes=8_388_509)
+        assert denial == Denial(DenialReason.PLAN_BYTES_EXHAUSTED, 4)
+
     def test_frequency_counts_on_the_plans_first_start_only(self) -> None:
         """Later steps of a plan that has started are not held back by other plans."""
         assert step_limits(plan_starts_in_window=3, is_first_start=False) is None

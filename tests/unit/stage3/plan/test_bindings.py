@@ -26,15 +26,31 @@ from stage3_service.plan.plan import Binding, JsonType, Step
 LIMITS = JsonLimits()
 SAMPLES: dict[str, list[Any]] = {
     "string": ["", "a", "1", "null"],
-    "integer": [0, -1, 2**53 - 1, 1.0, -3.0, 1e15],
-    "number": [0, -1, 2**53 - 1, 1.0, -3.0, 1e15, 0.5, 1e-7],
+    "integer": [0, -1, 2**53 - 1, 2.0**53 - 1, 1.0, -3.0, 1e15],
+    "number": [0, -1, 2**53 - 1, 2.0**53 - 1, 1.0, -3.0, 1e15, 0.5, 1e-7],
     "boolean": [True, False],
     "object": [{}, {"a": 1}],
     "array": [[], [1]],
     "null": [None],
 }
 EVERY_SAMPLE = [
-    *("", "a", "1", "null", 0, -1, 2**53 - 1, 1.0, -3.0, 1e15, 0.5, 1e-7, 1e16),
+    *(
+        "",
+        "a",
+        "1",
+        "null",
+        0,
+        -1,
+        2**53 - 1,
+        2.0**53 - 1,
+        1.0,
+        -3.0,
+        1e15,
+        0.5,
+        1e-7,
+        1e16,
+        2.0**53,
+    ),
     *(True, False, {}, {"a": 1}, [], [1], None),
 ]
 KEYS = st.sampled_from(["a", "b", "0", "1"])
@@ -225,7 +241,7 @@ class TestExpectedType:
         lawful = any(
             type(sample) is type(value) and sample == value for sample in SAMPLES[expected.value]
         )
-        if value == 1e16:
+        if value in (1e16, 2.0**53):
             lawful = expected is JsonType.NUMBER
         assert has_type(value, expected) == lawful
 
