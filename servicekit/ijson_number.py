@@ -69,6 +69,7 @@ def read_float(text: str) -> float:
         raise Flaw(_TOO_LARGE, text)
     # Exact whatever the decimal context says: neither constructing nor comparing rounds. The
     # exponent is in Decimal's range because the double is neither zero nor infinite.
-    if Decimal(text) != Decimal(repr(number)):
+    shortest = repr(number)
+    if text != shortest and Decimal(text) != Decimal(shortest):
         raise Flaw(_INEXACT, text)
     return number
