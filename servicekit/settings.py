@@ -21,11 +21,10 @@ from typing import Any, Final, TypeVar, Union, get_args, get_origin
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
-from servicekit.toml_text import render_toml
-
 M = TypeVar("M", bound=BaseModel)
 
 SETTINGS_MAX_BYTES: Final = 1_048_576
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}")
 
 Location = tuple[str, ...]
@@ -74,7 +73,7 @@ def load_settings(
 
 def describe_settings(settings: BaseModel) -> str:
     """Return the settings in force as TOML; secrets are masked, unset ones are comments."""
-    return render_toml(settings.model_dump(mode="json"))
+    return "\n".join(_toml_table(settings.model_dump(mode="json"), ())).strip("\n") + "\n"
 
 
 def _verify_model(model: type[BaseModel]) -> None:
@@ -269,3 +268,41 @@ def _names_at(model: type[BaseModel], location: Location) -> Sequence[str]:
             return ()
     known = _names_below(annotation)
     return known if isinstance(known, tuple) else ()
+
+
+def _toml_table(table: Mapping[str, Any], path: Location) -> Iterator[str]:
+    """Yield a table's plain values, then its sections: TOML wants them in this order."""
+    for key, value in table.items():
+        if value is None:
+            yield f"# {_toml_key(key)} is not set"
+        elif not isinstance(value, dict):
+            yield f"{_toml_key(key)} = {_toml_value(value)}"
+    for key, value in table.items():
+        if isinstance(value, dict):
+            section = (*path, key)
+            yield ""
+            yield f"[{'.'.join(_toml_key(part) for part in section)}]"
+            yield from _toml_table(value, section)
+
+
+def _toml_key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else _toml_text(key)
+
+
+def _toml_text(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _toml_value(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case list():
+            return f"[{', '.join(_toml_value(item) for item in value)}]"
+        case dict():
+            pairs = (f"{_toml_key(key)} = {_toml_value(item)}" for key, item in value.items())
+            return f"{{{', '.join(pairs)}}}"
+        case _:
+            return _toml_text(str(value))

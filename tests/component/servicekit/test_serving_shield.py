@@ -1,14 +1,17 @@
 """What a caller learns when a handler fails: an incident number, and no word of the failure."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import grpc
 import pytest
 
+from servicekit.serving.channel import open_channel
 from servicekit.serving.client_errors import decode_rpc_error
 from servicekit.serving.status import WireError
 from tests.component.servicekit.serving_world import (
+    SERVER_NAME,
     STATUSES,
     World,
     call,
@@ -110,6 +113,71 @@ class TestException:
         )
         told = failure(world.channel(server), "Get")
         assert (told.code, told.reason) == ("INTERNAL", "INTERNAL")
+
+
+class TestForms:
+    """Handlers of every form pass the same door."""
+
+    def test_a_stream_of_requests_is_served_and_shielded(self, world: World) -> None:
+        """One answer to many requests, and the same opaque end when it fails."""
+
+        def total(requests: Iterator[bytes], _context: grpc.ServicerContext) -> bytes:
+            joined = b"".join(requests)
+            if joined == b"bad":
+                raise ValueError(SECRET)
+            return joined
+
+        server = world.serve({"Sum": grpc.stream_unary_rpc_method_handler(total)})
+        method = world.channel(server).stream_unary(full("Sum"))
+        assert method(iter([b"a", b"b"]), timeout=10) == b"ab"
+        with pytest.raises(grpc.RpcError) as caught:
+            method(iter([b"b", b"ad"]), timeout=10)
+        assert decode_rpc_error(caught.value).reason == "INTERNAL"
+
+    def test_a_stream_both_ways_is_served_and_shielded(self, world: World) -> None:
+        """Answers leave as requests come, and a failure between them is opaque."""
+
+        def echo(requests: Iterator[bytes], _context: grpc.ServicerContext) -> Iterator[bytes]:
+            for request in requests:
+                if request == b"bad":
+                    raise ValueError(SECRET)
+                yield request
+
+        server = world.serve({"Echo": grpc.stream_stream_rpc_method_handler(echo)})
+        method = world.channel(server).stream_stream(full("Echo"))
+        assert list(method(iter([b"a", b"b"]), timeout=10)) == [b"a", b"b"]
+        answers = method(iter([b"a", b"bad"]), timeout=10)
+        assert next(answers) == b"a"
+        with pytest.raises(grpc.RpcError) as caught:
+            next(answers)
+        assert decode_rpc_error(caught.value).reason == "INTERNAL"
+
+    def test_a_client_that_leaves_a_stream_is_no_incident(self, world: World) -> None:
+        """The handler's generator is closed, and nothing is logged as a failure."""
+        closed = threading.Event()
+
+        def watch(_request: bytes, _context: grpc.ServicerContext) -> Iterator[bytes]:
+            try:
+                while True:
+                    yield b"x" * 1000
+            finally:
+                closed.set()
+
+        server = world.serve({"Watch": grpc.unary_stream_rpc_method_handler(watch)})
+        stream = world.channel(server).unary_stream(full("Watch"))(b"", timeout=30)
+        assert next(stream) == b"x" * 1000
+        stream.cancel()
+        assert closed.wait(10)
+        assert "unhandled_exception" not in world.log.getvalue()
+
+    def test_an_unknown_method_of_a_server_that_asks_nobody_is_unimplemented(
+        self, world: World
+    ) -> None:
+        """Where there is no table there is nothing to hide."""
+        server = world.serve({}, credentials=None, policy=world.policy(access=None))
+        channel = open_channel(server.address, None, SERVER_NAME)
+        world.channels.append(channel)
+        assert failure(channel, "Absent").code == "UNIMPLEMENTED"
 
 
 class TestAbort:

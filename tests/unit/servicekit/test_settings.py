@@ -219,6 +219,52 @@ class TestProblems:
                 load_settings(model, file=None, environ={}, env_prefix="STAGE3_")
 
 
+class Wide(BaseModel):
+    """Settings of every shape that a variable can have."""
+
+    model_config = FROZEN
+    sections: dict[str, Listen] = Field(default_factory=dict)
+    limits: Annotated[int, Field(ge=0)] | str = 0
+    ratio: float | None = None
+    blob: SecretStr = SecretStr("")
+    table: dict[str, int] = Field(default_factory=dict)
+
+
+class TestShapes:
+    """Tables with free names, sections inside them, and unions."""
+
+    def load(self, tmp_path: Path, text: str = "", **environ: str) -> Wide:
+        """Load the wide settings."""
+        file = tmp_path / "settings.toml"
+        file.write_text(text)
+        return load_settings(Wide, file=file, environ=environ, env_prefix="STAGE3_")
+
+    def test_a_section_under_a_free_name_takes_variables(self, tmp_path: Path) -> None:
+        """The name is the variable's, in lower case; what is below it is checked as ever."""
+        settings = self.load(
+            tmp_path,
+            "[sections.front]\nport = 1\n",
+            STAGE3_SECTIONS__FRONT__GRACE_S="3",
+            STAGE3_TABLE__A="5",
+            STAGE3_LIMITS="none",
+        )
+        assert settings.sections == {"front": Listen(port=1, grace_s=3.0)}
+        assert (settings.table, settings.limits) == ({"a": 5}, "none")
+
+    def test_an_unknown_name_below_a_free_name_is_suggested(self, tmp_path: Path) -> None:
+        """The suggestion comes from the section, wherever it stands."""
+        with pytest.raises(SettingsRefused) as caught:
+            self.load(tmp_path, "[sections.front]\nprot = 1\n")
+        assert caught.value.problems[0].endswith(
+            "sections.front.prot: no such setting; did you mean port?"
+        )
+
+    def test_what_is_printed_loads_again(self, tmp_path: Path) -> None:
+        """Sections under names that need quotes, numbers that are whole or not."""
+        settings = Wide(sections={"a.b": Listen(), "c": Listen(port=2)}, ratio=0.5, limits="x")
+        assert self.load(tmp_path, describe_settings(settings)).sections == settings.sections
+
+
 class TestDescribe:
     """The settings in force, printed."""
 
