@@ -29,7 +29,7 @@ class Service(Protocol):
         """Begin to answer."""
         ...
 
-    def stop(self, drain_s: float) -> bool:
+    def stop(self, drain_s: float, /) -> bool:
         """Drain and close; return whether everything under way has ended."""
         ...
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = "stage4"
 EXIT_CODES: Final = (
-    "Exit codes: 0 done, 1 asked and refused, or the plan did not complete, 2 usage, 69 service not "
-    "reached, 70 defect, 71 port busy, 74 store failed, 75 store locked, 78 settings or "
+    "Exit codes: 0 done, 1 asked and refused, or the plan did not complete, 2 usage, 69 service "
+    "not reached, 70 defect, 71 port busy, 74 store failed, 75 store locked, 78 settings or "
     "certificates wrong."
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -14,10 +14,10 @@ app = typer.Typer(
     help="Read Stage-4's own audit log.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 
-
-@app.callback()
-def _group() -> None:
-    """Read Stage-4's own audit log."""
+_SHOWN_DETAILS: Final = (
+    *("outcome", "reason", "effects", "step", "replay", "recovered"),
+    *("valid", "steps", "method", "request_id"),
+)
 
 
 @app.command("list")
@@ -48,13 +48,10 @@ def list_events(
 
 
 def _brief(details: object) -> str:
-    """Return details in one cell; digests are cut, --json has them whole."""
+    """Return in one cell what people look for first; --json has all of it."""
     if not isinstance(details, dict):
         return ""
-    return ", ".join(f"{name} {_value(value)}" for name, value in details.items())
-
-
-def _value(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    digest_characters = 64
-    return f"{text[:8]}…" if len(text) == digest_characters else text
+    shown = ((name, details[name]) for name in _SHOWN_DETAILS if name in details)
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in shown
+    )

@@ -1,8 +1,8 @@
 """The client listener as a client sees it: calls in, plain documents out.
 
-A plan is sent once, on a channel that was ready. What fails before is UNREACHABLE and harmless; what
-is lost afterwards is OUTCOME_UNKNOWN, and the request identifier, which is always set, learns it.
-Deliberately absent: retries.
+A plan is sent once, on a channel that was ready. What fails before is UNREACHABLE and harmless;
+what is lost afterwards is OUTCOME_UNKNOWN, and the request identifier, which is always set, learns
+it. Deliberately absent: retries.
 """
 
 from __future__ import annotations
