@@ -127,11 +127,13 @@ def build_stage3(
     entropy: Callable[[int], bytes] = os.urandom,
     extra_domains: Sequence[ExtraDomain] = (),
     on_poison: Callable[[StoreError], None] | None = None,
+    vfs: str | None = None,
 ) -> Stage3:
     """Open the store, verify it, close what a crash left open, and bind the listeners.
 
     `extra_domains` are served beside the declared ones, for programs that embed Stage-3.
     `on_poison` is called once, from any thread, when the store has failed: the process must end.
+    `vfs` names the SQLite VFS of the store, for a disk that is not the machine's own.
 
     Raises:
         StoreError: the store is missing, held by another process, damaged, or of another version.
@@ -148,6 +150,7 @@ def build_stage3(
         clock=clock,
         commit_timeout_s=settings.commit_timeout_s,
         on_poison=on_poison,
+        vfs=vfs,
     )
     with ExitStack() as opened:
         opened.callback(ledger.close)

@@ -297,13 +297,14 @@ def running_stage3(
     clock: Clock | None = None,
     extra_domains: Sequence[ExtraDomain] = (),
     create: bool = True,
+    vfs: str | None = None,
     **changes: Any,
 ) -> Iterator[Stage3UnderTest]:
     """Run a Stage-3 whose state is below `directory`; `create=False` opens what is there."""
     settings = stage3_settings(directory, **changes)
     if create:
         create_state(settings, clock=clock)
-    service = build_stage3(settings, clock=clock, extra_domains=extra_domains)
+    service = build_stage3(settings, clock=clock, extra_domains=extra_domains, vfs=vfs)
     service.start()
     under_test = Stage3UnderTest(service, pki())
     try:
