@@ -88,6 +88,24 @@ class TestOverload:
         silence.set()
         assert call(channel, "Get", b"still here") == b"still here"
 
+    def test_a_storm_of_cancelled_calls_leaves_nothing_behind(self, world: World) -> None:
+        """Calls cancelled at every moment of their life; afterwards every place is free."""
+        server = world.serve({"Get": lambda request, _context: request}, bounds=Bounds(2, 8))
+        channel = world.channel(server)
+        for number in range(300):
+            future = start(channel, "Get")
+            if number % 3:
+                for _ in range(number % 7):
+                    future.done()
+                future.cancel()
+        # One connection keeps the order: once this call is answered, refused or not, all the
+        # others have arrived.
+        start(channel, "Get").exception(timeout=10)
+        _wait_for(lambda: server.in_flight == 0)
+        held = [start(channel, "Get") for _ in range(2)]
+        assert [future.result(timeout=10) for future in held] == [b"", b""]
+        assert "unhandled_exception" not in world.log.getvalue()
+
     def test_a_streamed_answer_holds_its_place_until_its_end(self, world: World) -> None:
         """A stream in flight is a call in flight."""
         gate = Gate()

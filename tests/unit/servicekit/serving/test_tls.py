@@ -5,6 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from servicekit.certificates import create_authority, issue_caller, issue_server
 from servicekit.serving.tls import (
@@ -168,3 +173,46 @@ def test_a_server_s_certificate_does_not_call(directory: Path) -> None:
     """No server would accept it as a caller."""
     with pytest.raises(CredentialRefused, match="not a caller's certificate"):
         connect(directory, certificate="server.crt", key="server.key")
+
+
+def bare(directory: Path, name: str, *, extensions: bool) -> str:
+    """Write a self-signed certificate that lacks what is asked for, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - timedelta(days=1))
+        .not_valid_after(NOW + timedelta(days=1))
+    )
+    if extensions:
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
+    (directory / f"{name}.crt").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (directory / f"{name}.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    (directory / f"{name}.key").chmod(0o600)
+    return name
+
+
+@pytest.mark.parametrize("make", [serve, connect])
+@pytest.mark.parametrize("extensions", [True, False])
+def test_a_certificate_without_names_or_purposes_is_refused(
+    directory: Path, make: Callable[..., object], extensions: bool
+) -> None:
+    """What a certificate does not say, it is not taken to permit."""
+    name = bare(directory, "bare", extensions=extensions)
+    with pytest.raises(CredentialRefused, match="it is not a"):
+        make(directory, certificate=f"{name}.crt", key=f"{name}.key")
+
+
+def test_a_certificate_that_does_not_say_it_is_an_authority_is_none(directory: Path) -> None:
+    """Basic constraints are required, not assumed."""
+    name = bare(directory, "bare", extensions=False)
+    with pytest.raises(CredentialRefused, match="not an authority"):
+        serve(directory, authority=f"{name}.crt")
