@@ -13,7 +13,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from stage3_service.adapters.builtin.notebook import Notebook
+from stage3_service.adapters.bounded_call import BoundedCall
+from stage3_service.adapters.builtin.notebook import DECLARATIONS, Notebook
 from stage3_service.adapters.builtin.notebook_file import (
     NotebookExists,
     NotebookMissing,
@@ -21,6 +22,7 @@ from stage3_service.adapters.builtin.notebook_file import (
     create_notebook,
     open_notebook,
 )
+from stage3_service.domains.declaration import DomainDeclaration
 from stage3_service.domains.port import (
     Answer,
     DomainSilent,
@@ -100,10 +102,13 @@ def test_a_note_survives_reopening(notebook: Notebook, path: Path) -> None:
     assert len(_rows(path)) == 1
 
 
-def test_the_same_key_with_another_text_is_refused(notebook: Notebook, path: Path) -> None:
-    """A key stands for one step; another content under it is somebody's mistake."""
+@pytest.mark.parametrize(("title", "text"), [("A", "c"), ("B", "b"), ("b", "A")])
+def test_the_same_key_with_another_note_is_refused(
+    notebook: Notebook, path: Path, title: str, text: str
+) -> None:
+    """A key stands for one step; another title or text under it is somebody's mistake."""
     _append(notebook, "p/0", "A", "b")
-    assert _append(notebook, "p/0", "A", "c") == MethodFailed(
+    assert _append(notebook, "p/0", title, text) == MethodFailed(
         "the idempotency key has written another note"
     )
     assert _rows(path) == [("p/0", "A", "b")]
@@ -134,6 +139,20 @@ def test_the_file_is_durable_by_its_own_settings(notebook: Notebook) -> None:
     """WAL and FULL are what the open connection answers, not what it was asked for."""
     assert notebook._connection.pragma("journal_mode") == "wal"
     assert notebook._connection.pragma("synchronous") == 2
+
+
+def test_the_files_name_is_durable_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory is synced after the file is complete, or a power loss may forget the file."""
+    synced: list[tuple[int, bool]] = []
+    fsync = os.fsync
+
+    def recording(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, (tmp_path / "notes.sqlite3").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recording)
+    create_notebook(tmp_path / "notes.sqlite3")
+    assert synced == [(tmp_path.stat().st_ino, True)]
 
 
 def test_an_existing_file_is_never_made_anew(path: Path) -> None:
@@ -255,6 +274,21 @@ def test_a_busy_notebook_is_unreachable_while_its_caller_still_listens(
     """A call that waited in vain had no effect, and writes nothing afterwards either."""
     with notebook._lock, pytest.raises(DomainUnreachable, match="busy"):
         notebook.invoke(_invocation("append_note", "p/0", deadline_s=0.02, title="t", text=""))
+    assert _rows(path) == []
+
+
+def test_a_busy_notebook_is_no_call_in_doubt(notebook: Notebook, path: Path) -> None:
+    """Behind its time limit too: the caller hears that nothing began before its own time is up."""
+    bounded = BoundedCall(
+        DomainDeclaration("notes", "builtin", "notebook", DECLARATIONS),
+        notebook,
+        on_late=lambda key, answer: None,
+        on_raised=lambda raised: None,
+    )
+    with notebook._lock, pytest.raises(DomainUnreachable, match="busy"):
+        bounded.invoke(_invocation("append_note", "p/0", deadline_s=1.0, title="t", text=""))
+    assert bounded.abandoned == 0
+    bounded.close()
     assert _rows(path) == []
 
 
