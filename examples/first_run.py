@@ -1,0 +1,223 @@
+"""The first five minutes: `run`, `up` and `down`, for the Makefile.
+
+It prints each command before it runs it, so that what it shows is what a person can type. It uses
+the standard library and the two command lines, and nothing else of this project.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+from examples.local_pair import LocalPair, PairFailed, holder_of
+
+ROOT = Path(__file__).resolve().parents[1]
+PLAN = Path("examples/plans/first.json")
+DOMAINS = Path("examples/domains.toml")
+STOP_TIMEOUT_S = 30.0
+
+# One event for admission and five for each of three steps; received, started, completed.
+STAGE3_EVENTS = 16
+STAGE4_EVENTS = 3
+
+
+def step(title: str) -> None:
+    """Say what comes next."""
+    print(f"\n{title}")
+
+
+def tell(command: str) -> None:
+    """Show a command as it can be typed."""
+    print(f"  $ {command}", flush=True)
+
+
+def show(text: str) -> None:
+    """Show what a command printed."""
+    print("\n".join(f"    {line.rstrip()}" for line in text.rstrip().splitlines()))
+
+
+def run(home: Path) -> None:
+    """Do all of it once, in a directory of its own, and leave nothing running."""
+    home.mkdir(mode=0o700, exist_ok=True)
+    directory = home / "run"
+    with (home / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PairFailed("another `make run` is under way; wait until it has ended") from None
+        remove_last_run(directory)
+        with LocalPair(directory, domains_file=DOMAINS, tell=tell) as pair:
+            first_run(pair)
+
+
+def remove_last_run(directory: Path) -> None:
+    """Remove what the last run left, unless something still uses it."""
+    pair = LocalPair(directory)
+    for store in (pair.stage3_store, pair.stage4_store):
+        if (pid := holder_of(store)) is not None:
+            raise PairFailed(
+                f"process {pid}, left over from an earlier run, still has {store}; "
+                f"end it with `kill {pid}` and run again"
+            )
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def first_run(pair: LocalPair) -> None:
+    """Tell the story of one plan, from certificates to the verified log."""
+    print(f"Everything is made in {pair.directory} and can be removed with it.")
+
+    step("Certificates: a development authority, both services, an operator, a client")
+    pair.make_certificates()
+
+    step("Stage-3, the authority: tokens, the audit log, the domains")
+    pair.make_stage3()
+    pair.start_stage3()
+    show(f"ready at {pair.stage3_addresses['plans']}, for Stage-4 alone")
+
+    step("Stage-4, the front desk: it validates plans and passes them on")
+    pair.make_stage4()
+    pair.start_stage4()
+    show(f"ready at {pair.stage4_addresses['clients']}, for clients")
+
+    step("Who is calling from here on")
+    tell(f"export STAGE3_PROFILE={pair.operator_profile} STAGE4_PROFILE={pair.demo_profile}")
+
+    step("The operator issues a token: three methods, for one client, for 15 minutes")
+    token_file = pair.directory / "demo.token"
+    pair.run("stage3", *issue_arguments(token_file))
+
+    step("The client runs a plan of three steps over two domains")
+    show(pair.run("stage4", "plan", "run", PLAN, "--token-file", token_file))
+    plans = json.loads(pair.attempt("stage4", "plan", "list", "--json").stdout)["plans"]
+    plan_id = plans[0]["plan_id"]
+
+    step("What Stage-3 recorded about it, each entry on the disk before what it announces")
+    listed = pair.run("stage3", "audit", "list", "--plan", plan_id)
+    show(listed)
+    expect_events(listed, STAGE3_EVENTS, "Stage-3")
+
+    step("What Stage-4 recorded about it, in a log of its own")
+    listed = pair.run("stage4", "audit", "list", "--plan", plan_id)
+    show(listed)
+    expect_events(listed, STAGE4_EVENTS, "Stage-4")
+
+    step("Every hash of the log, computed anew from the file")
+    show(pair.run("stage3", "audit", "verify", "--config", pair.stage3_config))
+
+    codes = pair.stop()
+    if any(codes.values()):
+        raise PairFailed(f"a service did not end cleanly: {codes}; see {pair.log_of('stage3')}")
+    step("Both services drained and ended. `make up` starts a pair to play with.")
+
+
+def issue_arguments(token_file: Path) -> list[str]:
+    """Return the words that issue the token of the first plan."""
+    return [
+        *("token", "issue", "--user", "operations", "--client", "demo"),
+        *("--allow", "text:upper", "--allow", "notebook:append_note,list_notes"),
+        *("--output", str(token_file)),
+    ]
+
+
+def expect_events(listed: str, expected: int, service: str) -> None:
+    """Hold the number of events that a command counted against the contract's."""
+    if listed.rstrip().splitlines()[-1] != f"{expected} events":
+        raise PairFailed(f"{service} should have recorded {expected} events about the plan")
+
+
+def up(home: Path, *, free_ports: bool = False) -> None:
+    """Start a pair at the default ports and leave it running; its state stays between starts."""
+    pair = LocalPair(home / "up", free_ports=free_ports, domains_file=DOMAINS, tell=tell)
+    for name, pid in pids(pair).items():
+        if pid is not None:
+            raise PairFailed(f"{name} runs already, as process {pid}; `make down` stops it")
+    home.mkdir(mode=0o700, exist_ok=True)
+    made = [path.exists() for path in (pair.stage3_store, pair.stage4_store)]
+    if not any(made) and not pair.directory.exists():
+        step("Certificates, settings and stores, made once")
+        pair.make()
+    elif not all(made):
+        raise PairFailed(f"{pair.directory} is incomplete; remove it and try again")
+    step("Both services")
+    try:
+        pair.start()
+    except BaseException:
+        pair.stop()
+        raise
+    for name, process in (("stage3", pair.stage3_process), ("stage4", pair.stage4_process)):
+        if process is not None:
+            (pair.directory / f"{name}.pid").write_text(f"{process.pid}\n", encoding="ascii")
+            # It runs on: not waiting for it is the purpose.
+            process.returncode = 0
+    token = pair.directory / "demo.token"
+    token_file = token if not token.exists() else pair.directory / "another.token"
+    step("They run until `make down`. To try next:")
+    print(f"  export PATH=$PWD/.venv/bin:$PATH STAGE3_PROFILE={pair.operator_profile} \\")
+    print(f"    STAGE4_PROFILE={pair.demo_profile}")
+    print(f"  stage3 {' '.join(issue_arguments(token_file))}")
+    print(f"  stage4 plan run {PLAN} --token-file {token_file}")
+    print("  stage3 audit list")
+    print("  stage3 token list")
+
+
+def down(home: Path) -> None:
+    """Stop the pair that `up` left running: SIGTERM, Stage-4 first, and wait."""
+    pair = LocalPair(home / "up", tell=tell)
+    running = {name: pid for name, pid in pids(pair).items() if pid is not None}
+    if not running:
+        print("nothing is running")
+    for name in ("stage4", "stage3"):
+        if name in running:
+            end(name, running[name])
+        (pair.directory / f"{name}.pid").unlink(missing_ok=True)
+
+
+def end(name: str, pid: int) -> None:
+    """Ask one process to end, and wait until it has."""
+    tell(f"kill {pid}    # {name}")
+    descriptor = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        if not select.select([descriptor], [], [], STOP_TIMEOUT_S)[0]:
+            raise PairFailed(f"{name} (process {pid}) did not end in {STOP_TIMEOUT_S:g} s")
+    finally:
+        os.close(descriptor)
+
+
+def pids(pair: LocalPair) -> dict[str, int | None]:
+    """Return which process runs each service, by the lock on its store."""
+    return {"stage4": holder_of(pair.stage4_store), "stage3": holder_of(pair.stage3_store)}
+
+
+def main() -> int:
+    """Do what the command line says; return the exit code."""
+    parser = argparse.ArgumentParser(description="The first five minutes of Stagegate.")
+    parser.add_argument("command", choices=("run", "up", "down"))
+    parser.add_argument("--home", type=Path, default=Path(".stagegate"), help="where all is made")
+    parser.add_argument("--free-ports", action="store_true", help="up: not at the default ports")
+    arguments = parser.parse_args()
+    os.chdir(ROOT)
+    try:
+        match arguments.command:
+            case "run":
+                run(arguments.home)
+            case "up":
+                up(arguments.home, free_ports=arguments.free_ports)
+            case "down":
+                down(arguments.home)
+    except PairFailed as failed:
+        print(f"\nfailed: {failed}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
