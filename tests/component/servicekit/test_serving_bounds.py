@@ -219,6 +219,22 @@ class TestSilence:
         silence.set()
         assert error.code() is grpc.StatusCode.PERMISSION_DENIED
 
+    def test_a_refusal_reaches_a_caller_that_is_still_sending(self, world: World) -> None:
+        """Not reading megabytes does not turn the answer into a broken connection."""
+        gate = Gate()
+        server = world.serve({"Get": gate}, bounds=Bounds(1, 1))
+        channel = world.channel(server)
+        stranger = world.channel(server, world.authority.caller("domain/notes"))
+        held = start(channel, "Get")
+        gate.wait_until_entered(1)
+        large = b"x" * 8_000_000
+        reasons = [
+            failure(caller, "Get", large).reason for caller in (channel, stranger) for _ in range(5)
+        ]
+        assert reasons == ["OVERLOADED"] * 5 + ["METHOD_NOT_PERMITTED"] * 5
+        gate.open.set()
+        assert held.result(timeout=10) == b"through"
+
     def test_an_admitted_caller_that_stays_silent_loses_its_place(self, world: World) -> None:
         """Without any deadline of its own, the call is ended and the place is free again."""
         policy = world.policy(read_max_s=0.2)
