@@ -186,8 +186,7 @@ class Notebook:
                 raise
             raise MethodRefused("the note could not be written") from error
         try:
-            # An answered repetition commits too: the first call's own commit may have been the
-            # one that nobody saw succeed.
+            # A repetition ends its transaction here too, having written nothing.
             self._connection.execute("COMMIT")
         except apsw.Error as error:
             self._unusable = "an earlier commit failed; restart to open the notebook again"
