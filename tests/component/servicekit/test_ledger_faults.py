@@ -15,7 +15,7 @@ from servicekit.store.ledger import Ledger, Turn, verify_log
 from tests.component.servicekit.ledger_world import append, create_ledger, leaves_of, open_ledger
 from tests.fakes.faulty_disk import Fault, FaultyDisk
 
-_COMMITS = 6
+_COMMITS = 4
 
 
 def test_every_acknowledged_commit_was_synced_first(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_batch_shares_one_sync(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_failure_at_any_write_poisons_and_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    """For each fault, at each write, truncation and sync of six commits and the closing checkpoint.
+    """For each fault, at each write, truncation and sync of four commits and a closing checkpoint.
 
     Whatever was acknowledged is there after reopening, in order; what is there beyond it is what
     was in flight, whole; the log verifies; and after the failure every commit was refused.
@@ -127,6 +127,7 @@ def run_with_fault(folder: Path, fault: Fault, fail_at: int, *, forever: bool) -
         before = len(disk.operations)
         with pytest.raises(StorePoisoned):
             ledger.commit(lambda turn: None)
+        ledger.close()
         assert not [op for op in disk.operations[before:] if op.kind == "write"]
     ledger.close()
     disk.armed = False
