@@ -131,6 +131,12 @@ class TestBytes:
         )
         assert "value" not in repr(resolved)
 
+    def test_equal_bytes_are_equal_parameters(self) -> None:
+        """The bytes are what a domain is handed; the value is how they read."""
+        assert resolve(binding()) == resolve(binding())
+        assert hash(resolve(binding())) == hash(resolve(binding()))
+        assert resolve(binding()) != resolve()
+
     def test_nothing_handed_in_is_changed(self) -> None:
         """Neither the step's parameters nor any output."""
         parameters: dict[str, Any] = {"x": {"y": [1]}}

@@ -269,11 +269,11 @@ class TestLimits:
 
     def test_values_are_counted_over_all_steps(self) -> None:
         """No step exceeds the limit alone."""
-        limits = PlanLimits(document=JsonLimits(max_values=7))
+        limits = PlanLimits(document=JsonLimits(max_values=6))
         step = raw_step(b'{"a": [1, 2]}')
         assert is_accepted(limits, steps=(step, raw_step()), bindings=None)
         path, description = refused(limits, steps=(step, step), bindings=None)
-        assert (path, description) == ("", "must have at most 7 values")
+        assert (path, description) == ("", "must have at most 6 values")
 
     def test_bytes_are_counted_over_all_parts(self) -> None:
         """What cannot have come from a small enough document is refused unread."""
@@ -284,6 +284,17 @@ class TestLimits:
         assert refused(steps=(raw_step(b"x" * 262_145),)) == ("", description)
         assert refused(bindings=(raw_binding(),) * 4_000) == ("", description)
         assert refused(bindings=(raw_binding(source_path="x" * 262_144),)) == ("", description)
+
+    def test_the_size_is_that_of_the_shortest_document_with_these_parts(self) -> None:
+        """To the byte: 41 around the parameters of a step, 67 around the paths of a binding."""
+        filled = raw_step(b'{"a":"' + b"x" * 51 + b'"}')
+        exact, less = (PlanLimits(document=JsonLimits(max_bytes=size)) for size in (100, 99))
+        assert is_accepted(exact, steps=(filled,), bindings=None)
+        assert refused(less, steps=(filled,), bindings=None) == ("", "must have at most 99 bytes")
+        empty = (raw_step(b"{}"),) * 2
+        exact, less = (PlanLimits(document=JsonLimits(max_bytes=size)) for size in (155, 154))
+        assert is_accepted(exact, steps=empty, bindings=(raw_binding(target_path="b"),))
+        assert refused(less, steps=empty, bindings=(raw_binding(target_path="b"),))[0] == ""
 
     def test_depth_is_the_documents(self) -> None:
         """The parameters are inside three brackets of the document already."""
@@ -300,6 +311,12 @@ class TestLimits:
         """A plan that breaks a rule is told the rule, however many steps it has."""
         steps = (*(raw_step(),) * 65, raw_step(domain="A"))
         assert refused(steps=steps)[0] == "steps[65].domain"
+
+
+def test_a_refusal_reads_as_one_sentence() -> None:
+    """The path in front where there is one."""
+    assert str(PlanInvalid("steps[0].domain", "is wrong")) == "steps[0].domain: is wrong"
+    assert str(PlanInvalid("", "is wrong")) == "is wrong"
 
 
 @given(
