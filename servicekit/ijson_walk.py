@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from json import JSONDecodeError, JSONDecoder
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from servicekit.ijson_number import Flaw, read_float, read_integer
 
@@ -118,7 +118,8 @@ class Walk:
             position = separator.end()
 
 
-_SPACE: Final = re.compile(r"[ \t\n\r]*").match
+# Matches everywhere, if only nothing: never None.
+_SPACE: Final = cast("Callable[[str, int], re.Match[str]]", re.compile(r"[ \t\n\r]*").match)
 _COLON: Final = re.compile(r"[ \t\n\r]*:[ \t\n\r]*").match
 _SEPARATOR: Final = re.compile(r"[ \t\n\r]*([,\]}])[ \t\n\r]*").match
 _PLAIN_KEY: Final = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*').match

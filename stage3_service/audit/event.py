@@ -110,4 +110,4 @@ def encode_event(event: NewEvent, seq: int, now: datetime) -> bytes:
 
 def format_timestamp(instant: datetime) -> str:
     """Return RFC 3339 with microseconds and `Z`. The instant is aware and in UTC."""
-    return instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return instant.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -39,7 +39,9 @@ def _halt(snapshot: Snapshot, by: str, reason: str) -> Writes[bool]:
     event = NewEvent(
         EventType.SERVICE_HALTED, Status.SUCCESS, reason=reason, additional_data={"by": by}
     )
-    return Writes(False, (event,), (ServiceHalted(OPERATOR_HALT, snapshot.now),))  # noqa: FBT003
+    return Writes(
+        answer=False, events=(event,), changes=(ServiceHalted(OPERATOR_HALT, snapshot.now),)
+    )
 
 
 def _resume(snapshot: Snapshot, by: str, reason: str) -> Writes[bool]:
@@ -48,4 +50,4 @@ def _resume(snapshot: Snapshot, by: str, reason: str) -> Writes[bool]:
     event = NewEvent(
         EventType.SERVICE_RESUMED, Status.SUCCESS, reason=reason, additional_data={"by": by}
     )
-    return Writes(False, (event,), (ServiceResumed(),))  # noqa: FBT003
+    return Writes(answer=False, events=(event,), changes=(ServiceResumed(),))
