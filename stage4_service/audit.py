@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from servicekit.ijson import JsonValue
 from stage4_service.errors import Effects, Reason
-from stage4_service.frozen_json import FrozenObject, freeze
+from stage4_service.frozen_json import freeze
 
 EVENT_VERSION: Final = 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,13 +67,12 @@ class Stage4AuditEvent:
     user_id: str
     event_type: EventType
     plan_id: str
-    details: Mapping[str, object] = field(default_factory=lambda: FrozenObject({}))
+    details: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         if self.timestamp.tzinfo is None:
             raise ValueError("timestamp must be aware")
-        if not isinstance(self.details, FrozenObject):
-            object.__setattr__(self, "details", freeze(dict(self.details)))
+        object.__setattr__(self, "details", freeze(dict(self.details)))
 
 
 @dataclass(frozen=True, slots=True)

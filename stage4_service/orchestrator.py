@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, assert_never
 
 from servicekit.clock import Clock
 from servicekit.ijson import JsonValue
@@ -266,6 +266,8 @@ def _state_of(ending: Ending) -> PlanState:
             return PlanState.UNKNOWN
         case Ending.FAILED | Ending.DENIED | Ending.IN_DOUBT | Ending.ABORTED:
             return PlanState.FAILED
+        case _:
+            assert_never(ending)
 
 
 def _nobody_knows(error: BaseException) -> Stage3Failure:

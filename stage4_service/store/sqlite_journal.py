@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
+import apsw
+
 from servicekit.clock import Clock
 from servicekit.store.errors import StoreError
 from servicekit.store.ledger import Ledger, Reader, TreeHead, Turn, Urgency
@@ -168,13 +170,13 @@ class SqliteJournal:
     def _commit(self, work: Callable[[Turn], T]) -> T:
         try:
             return self._ledger.commit(work)
-        except StoreError as error:
+        except (StoreError, apsw.Error) as error:
             raise JournalUnavailable(str(error)) from error
 
     def _read(self, query: Callable[[Reader], T]) -> T:
         try:
             return self._ledger.read(query)
-        except StoreError as error:
+        except (StoreError, apsw.Error) as error:
             raise JournalUnavailable(str(error)) from error
 
 
