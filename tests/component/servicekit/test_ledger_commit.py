@@ -59,6 +59,18 @@ def test_a_work_that_raises_leaves_nothing(ledger: Ledger) -> None:
     assert ledger.read(lambda reader: reader.rows("SELECT count(*) FROM kept")) == [(0,)]
 
 
+def test_a_query_that_writes_is_undone_with_its_work(ledger: Ledger) -> None:
+    """INSERT ... RETURNING is a write, whichever method it came by."""
+
+    def work(turn: Turn) -> None:
+        assert turn.rows("INSERT INTO kept VALUES ('lost', 1) RETURNING amount") == [(1,)]
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        ledger.commit(work)
+    assert ledger.read(lambda reader: reader.rows("SELECT count(*) FROM kept")) == [(0,)]
+
+
 def test_a_broken_constraint_is_the_works_own_affair(ledger: Ledger) -> None:
     """A duplicate key undoes the work and poisons nothing."""
     ledger.commit(append(b"a", kept="one"))
@@ -204,10 +216,18 @@ def test_a_reader_sees_one_snapshot(ledger: Ledger) -> None:
     assert ledger.read(lambda reader: reader.rows("SELECT count(*) FROM events")) == [(1,)]
 
 
-def test_a_work_that_ends_the_transaction_poisons_the_ledger(ledger: Ledger) -> None:
+@pytest.mark.parametrize("statements", [("ROLLBACK",), ("COMMIT",), ("ROLLBACK", "SAVEPOINT work")])
+def test_a_work_that_ends_the_transaction_poisons_the_ledger(
+    ledger: Ledger, statements: tuple[str, ...]
+) -> None:
     """The batch's atomicity is gone, so nobody in it is told that it is done."""
+
+    def work(turn: Turn) -> None:
+        for statement in statements:
+            turn.run(statement)
+
     with pytest.raises(StorePoisoned):
-        ledger.commit(lambda turn: turn.run("ROLLBACK"))
+        ledger.commit(work)
     assert ledger.poisoned is not None
 
 
