@@ -163,6 +163,12 @@ class TestDataBindingsValidation:
             == f"data_bindings[0].{field}: required field is missing"
         )
 
+    @pytest.mark.parametrize("binding", [None, [], "0.a -> 1.b", 1])
+    def test_a_binding_is_an_object(self, binding: Any) -> None:
+        """Expect the index of the binding that is something else."""
+        error = _refusal_of(a_plan(data_bindings=[a_binding(), binding]))
+        assert error == "data_bindings[1]: must be an object"
+
     def test_a_binding_has_no_other_field(self) -> None:
         """Expect transformations to be refused: a binding copies, it does not compute."""
         error = _refusal_of(a_plan(data_bindings=[a_binding(transform="upper")]))
