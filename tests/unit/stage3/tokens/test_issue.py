@@ -13,7 +13,7 @@ from stage3_service.tokens.credential import credential_key, encode_credential, 
 from stage3_service.tokens.issue import IssuePolicy, issue_token
 from stage3_service.tokens.refusal import IssueRefused
 from stage3_service.tokens.resource_limits import ResourceLimits
-from tests.unit.stage3.grants import NOW, issue, request
+from tests.unit.stage3.grants import DIGEST, NOW, issue, request
 
 
 @pytest.mark.parametrize("length", [0, 15, 17, 32])
@@ -53,6 +53,13 @@ def test_the_refusal_says_where_and_why() -> None:
         "lifetime_seconds: must be an integer from 1 to 1800; "
         "bind it to a plan and its number of steps for longer"
     )
+
+
+def test_a_bound_token_is_not_advised_to_be_bound() -> None:
+    """There is nothing longer to have."""
+    with pytest.raises(IssueRefused) as caught:
+        issue(lifetime_s=86_401, plan_digest=DIGEST, max_invocations=1)
+    assert caught.value.description == "must be an integer from 1 to 86400"
 
 
 @pytest.mark.parametrize(

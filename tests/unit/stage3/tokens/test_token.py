@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from stage3_service.tokens.method_scope import MethodScope
 from stage3_service.tokens.refusal import IssueRefused
+from stage3_service.tokens.token import CapabilityToken
 from tests.unit.stage3.grants import CLIENT, NOW, token
 
 
@@ -62,6 +63,18 @@ def test_a_token_of_other_shapes_cannot_be_made(changes: dict[str, Any], name: s
     """A value that merely behaves like the right one is another value."""
     with pytest.raises(TypeError, match=f"^{name} must be a"):
         replace(token(), **changes)
+
+
+def test_a_token_is_for_named_callers_and_any_plan_unless_it_says_otherwise() -> None:
+    """What is left out opens nothing: without callers there is no token at all."""
+    granted = token()
+    names = {field.name for field in fields(granted)}
+    given = {name: getattr(granted, name) for name in names - {"bearer", "plan_digest"}}
+    assert CapabilityToken(**given) == granted
+    assert not CapabilityToken(**given).bearer
+    del given["client_identities"]
+    with pytest.raises(IssueRefused, match="client_identities"):
+        CapabilityToken(**given)
 
 
 @pytest.mark.parametrize(
