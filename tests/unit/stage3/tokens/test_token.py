@@ -110,3 +110,12 @@ def test_lawful_client_identities_are_accepted(trust_domain: str, name: str) -> 
     """Up to 320 characters in all."""
     identity = f"spiffe://{trust_domain}/client/{name}"[:320]
     assert token(client_identities=(identity,)).client_identities == (identity,)
+
+
+def test_a_client_identity_of_321_characters_is_refused() -> None:
+    """Though each of its parts is lawful."""
+    identity = f"spiffe://{'a' * 240}/client/{'x' * 64}"
+    assert len(identity) == 321
+    with pytest.raises(IssueRefused, match="client_identities"):
+        token(client_identities=(identity,))
+    assert token(client_identities=(identity[:-1],)).client_identities == (identity[:-1],)
