@@ -21,9 +21,16 @@ from servicekit.serving.client_errors import decode_rpc_error
 from servicekit.serving.server import ListenRefused, PortUnavailable
 from servicekit.serving.tls import CredentialRefused
 from servicekit.settings import SettingsRefused, load_settings
-from servicekit.store.errors import StoreExists, StoreLocked, StoreMissing
-from stage4_service.audit import EventType, NewEvent, PlanOpened
+from servicekit.store.errors import StoreError, StoreExists, StoreLocked, StoreMissing
+from stage4_service.audit import (
+    EventType,
+    NewEvent,
+    PlanOpened,
+    SecurityRecord,
+    SecurityRecordType,
+)
 from stage4_service.bootstrap import build_stage4, init_store
+from stage4_service.errors import JournalUnavailable, Reason
 from stage4_service.settings import STORE_FILE, Limits, Stage4Settings
 from stage4_service.store.sqlite_journal import SqliteJournal
 from tests.fakes.stage3_service import FakeStage3
@@ -180,3 +187,49 @@ def test_settings_are_typed_complete_and_refused_when_misspelled(tmp_path: Path)
         )
     with pytest.raises(ValidationError):
         Limits(max_steps=0)
+
+
+def test_a_sealed_log_takes_the_service_out_of_rotation(
+    tmp_path: Path, stage3_address: str
+) -> None:
+    """Expect AUDIT_UNAVAILABLE, probes that say so, one word to the process, and a poor ending."""
+    settings = stage4_settings(tmp_path, stage3_address)
+    init_store(settings, clock=SystemClock())
+    sealed: list[StoreError] = []
+    service = build_stage4(settings, clock=SystemClock(), ids=_ids, on_sealed=sealed.append)
+    service.start()
+    journal: Any = service.journal
+    journal._ledger._commit_timeout_s = 1e-9
+    service._refusals.charge("somebody", Reason.PLAN_INVALID)
+    service._refusals._budget.suppress("somebody")
+    with pytest.raises(JournalUnavailable):
+        service.journal.record_security(
+            SecurityRecord(SecurityRecordType.CALLER_REFUSED, "somebody", {})
+        )
+    with pytest.raises(JournalUnavailable):
+        service.journal.record_security(
+            SecurityRecord(SecurityRecordType.CALLER_REFUSED, "somebody", {})
+        )
+    with grpc.insecure_channel(service.addresses.probes) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
+    assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert len(sealed) == 1
+    assert service.stop(1) is False
+
+
+def test_a_store_that_cannot_recover_is_let_go_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Expect a failed recovery to leave the store to the next process."""
+    settings = stage4_settings(tmp_path, "127.0.0.1:1")
+    _leave_running(settings, "plan_a")
+
+    def fail(_turn: object) -> None:
+        raise RuntimeError("the recovery is broken")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("stage4_service.store.sqlite_journal._recover", fail)
+        with pytest.raises(RuntimeError, match="broken"):
+            build_stage4(settings, clock=SystemClock(), ids=_ids)
+    build_stage4(settings, clock=SystemClock(), ids=_ids).stop(0)
