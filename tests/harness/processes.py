@@ -1,4 +1,7 @@
-"""Stage-3 as a process of its own, to be killed without a word."""
+"""Either service as a process of its own, to be killed without a word.
+
+Each listens where the system chose at its first start, and there again after every restart.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from servicekit.clock import SystemClock
+from servicekit.settings import describe_settings
 from stage3_service.bootstrap import create_state
+from stage3_service.settings import Listen
+from stage4_service.bootstrap import init_store
 from tests.harness.pki import pki
 from tests.harness.stage3 import Stage3UnderTest, stage3_settings
+from tests.harness.stage4 import Stage4UnderTest, stage4_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +37,10 @@ class Stage3Process:
     def __init__(self, directory: Path, **changes: Any) -> None:
         self.directory = directory
         self.effects_file = directory / "effects"
-        settings = stage3_settings(directory, **changes)
-        (directory / "stage3.json").write_text(settings.model_dump_json())
-        create_state(settings)
+        self.log_file = directory / "stage3.log"
+        self.addresses: dict[str, str] = {}
+        self._settings = stage3_settings(directory, **changes)
+        create_state(self._settings)
         self.under_test: Stage3UnderTest
         self.recovered_plans = 0
         self._process: subprocess.Popen[str] | None = None
@@ -44,27 +53,17 @@ class Stage3Process:
 
     def start(self) -> Stage3UnderTest:
         """Start and wait for the line that says it serves."""
-        self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.harness.serve_stage3",
-                str(self.directory),
-                str(self.effects_file),
-            ],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos/gen'}"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
+        listen = Listen(**self.addresses) if self.addresses else self._settings.listen
+        settings = self._settings.model_copy(update={"listen": listen})
+        (self.directory / "stage3.json").write_text(settings.model_dump_json())
+        self._process, said = _start(
+            ["tests.harness.serve_stage3", str(self.directory), str(self.effects_file)],
+            self.log_file,
         )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, f"Stage-3 ended with {self._process.wait(START_S)} before it served"
-        said = json.loads(line)
         self.recovered_plans = said["recovered_plans"]
+        self.addresses = {name: said[name] for name in ("plans", "operators", "probes")}
         listeners = {
-            name: SimpleNamespace(address=said[name]) for name in ("plans", "operators", "probes")
+            name: SimpleNamespace(address=address) for name, address in self.addresses.items()
         }
         self.under_test = Stage3UnderTest(SimpleNamespace(**listeners), pki())  # type: ignore[arg-type]  # the parts of a service that a client sees
         return self.under_test
@@ -94,6 +93,87 @@ class Stage3Process:
         if self.process.stdout is not None:
             self.process.stdout.close()
 
+    def end(self) -> None:
+        """Kill the process if it still runs, stopped or not."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+
+class Stage4Process:
+    """Run `stage4 serve` over one directory; start it again as often as wished."""
+
+    def __init__(self, directory: Path, stage3_address: str, **changes: Any) -> None:
+        self.settings = stage4_settings(directory, stage3_address, **changes)
+        self.config_file = directory / "stage4.toml"
+        self.log_file = directory / "stage4.log"
+        self.under_test: Stage4UnderTest
+        init_store(self.settings, clock=SystemClock())
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        """Return the running process."""
+        assert self._process is not None
+        return self._process
+
+    def start(self) -> Stage4UnderTest:
+        """Start and wait for the line that says it serves."""
+        self.config_file.write_text(describe_settings(self.settings))
+        self._process, said = _start(
+            ["stage4_service", "serve", "--config", str(self.config_file), "--json"], self.log_file
+        )
+        listeners = said["listeners"]
+        listen = self.settings.listen.model_copy(update=listeners)
+        self.settings = self.settings.model_copy(update={"listen": listen})
+        service: Any = SimpleNamespace(addresses=SimpleNamespace(**listeners))
+        self.under_test = Stage4UnderTest(service, pki())
+        return self.under_test
+
+    def kill(self) -> None:
+        """End the process as a power cut would, without a word to it."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(START_S)
+        self.close()
+
+    def stop(self) -> int:
+        """Ask it to end, and return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(START_S)
+        self.close()
+        return code
+
+    def close(self) -> None:
+        """Close the channels and the pipe."""
+        self.under_test.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def end(self) -> None:
+        """Kill the process if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+
+def _start(module: list[str], log_file: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    """Start a program of this tree, and return it with the line it says once it serves."""
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos/gen'}"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        code = process.wait(START_S)
+        process.stdout.close()
+        message = f"{module[0]} ended with {code} before it served: {log_file.read_text()}"
+        raise AssertionError(message)
+    return process, json.loads(line)
+
 
 @contextmanager
 def stage3_process(directory: Path, **changes: Any) -> Iterator[Stage3Process]:
@@ -103,5 +183,4 @@ def stage3_process(directory: Path, **changes: Any) -> Iterator[Stage3Process]:
     try:
         yield running
     finally:
-        if running.process.poll() is None:
-            running.kill()
+        running.end()
