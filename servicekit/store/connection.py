@@ -132,7 +132,7 @@ def _expect(connection: apsw.Connection, name: str, expected: object) -> None:
         )
 
 
-def _answer(connection: apsw.Connection, pragma: str) -> Any:  # noqa: ANN401
+def _answer(connection: apsw.Connection, pragma: str) -> Any:  # noqa: ANN401 - a pragma answers with a number or a text
     (row,) = connection.execute(f"PRAGMA {pragma}").fetchall()
     return row[0]
 

@@ -154,7 +154,7 @@ def _recompute(
     connection: apsw.Connection, head: Frontier, check: Check | None, at_least: TreeHead | None
 ) -> None:
     columns = "seq, leaf, hashes" + (", event_type, plan_id, token_id, time_us" if check else "")
-    query = f"SELECT {columns} FROM events WHERE seq >= ? AND seq < ? ORDER BY seq"  # noqa: S608
+    query = f"SELECT {columns} FROM events WHERE seq >= ? AND seq < ? ORDER BY seq"  # noqa: S608 - names of columns
     if at_least is not None and head.size < at_least.size:
         raise _Bad(f"the log ends at {head.size}, before a head kept elsewhere", head.size)
     frontier = Frontier()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from stagegate.error.v1 import plan_outcome_pb2
@@ -76,24 +76,17 @@ def encode_answer(
     response = plan_execution_service_pb2.ExecuteMultiDomainPlanResponse(
         plan_id=answer.plan_id, request_id=answer.request_id, replay=answer.replay
     )
-    match outcome.kind:
-        case OutcomeKind.COMPLETED:
-            response.completed.result_json = outcome.result_json
-            return response
-        case OutcomeKind.FAILED:
-            ended = response.failed
-        case OutcomeKind.DENIED:
-            ended = response.denied  # type: ignore[assignment]  # four messages of one shape
-        case OutcomeKind.IN_DOUBT:
-            ended = response.in_doubt  # type: ignore[assignment]  # see above
-        case OutcomeKind.ABORTED:
-            ended = response.aborted  # type: ignore[assignment]  # see above
-        case _:
-            assert_never(outcome.kind)
-    ended.reason = outcome.reason
-    ended.step = outcome.step
-    ended.effects = _EFFECTS[outcome.effects]
-    ended.message = outcome.message
+    if outcome.kind is OutcomeKind.COMPLETED:
+        response.completed.result_json = outcome.result_json
+        return response
+    ending = plan_execution_service_pb2.Ending(
+        reason=outcome.reason,
+        step=outcome.step,
+        effects=_EFFECTS[outcome.effects],
+        message=outcome.message,
+    )
+    # The outcome's name is the field's, which a test holds for every kind.
+    getattr(response, outcome.kind.value).CopyFrom(ending)
     return response
 
 

@@ -127,7 +127,7 @@ class FakeStage3(PlanExecutionServiceServicer):
                 return Response(
                     plan_id=request.plan_id,
                     request_id=request.request_id,
-                    failed=pb.Failed(
+                    failed=pb.Ending(
                         reason="DOMAIN_FAILED", step=index, effects=effects, message="it failed"
                     ),
                 )

@@ -26,7 +26,7 @@ from stagegate.error.v1 import plan_outcome_pb2 as stagegate_dot_error_dot_v1_do
 from stagegate.plan.v1 import plan_pb2 as stagegate_dot_plan_dot_v1_dot_plan__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0stagegate/stage3/v1/plan_execution_service.proto\x12\x13stagegate.stage3.v1\x1a%stagegate/error/v1/plan_outcome.proto\x1a\x1cstagegate/plan/v1/plan.proto\"\xa8\x02\n\x1d\x45xecuteMultiDomainPlanRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x17\n\ntoken_hash\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x14\n\x0ctrigger_type\x18\x03 \x01(\t\x12&\n\x05steps\x18\x04 \x03(\x0b\x32\x17.stagegate.plan.v1.Step\x12\x35\n\rdata_bindings\x18\x05 \x03(\x0b\x32\x1e.stagegate.plan.v1.DataBinding\x12\x0f\n\x07plan_id\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x08 \x01(\t\x12\x13\n\x0bplan_digest\x18\t \x01(\x0c\x12\x1e\n\x16\x64\x61ta_bindings_declared\x18\n \x01(\x08\"\xe7\x02\n\x1e\x45xecuteMultiDomainPlanResponse\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06replay\x18\x03 \x01(\x08\x12\x33\n\tcompleted\x18\x04 \x01(\x0b\x32\x1e.stagegate.stage3.v1.CompletedH\x00\x12-\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1b.stagegate.stage3.v1.FailedH\x00\x12-\n\x06\x64\x65nied\x18\x06 \x01(\x0b\x32\x1b.stagegate.stage3.v1.DeniedH\x00\x12\x30\n\x08in_doubt\x18\x07 \x01(\x0b\x32\x1c.stagegate.stage3.v1.InDoubtH\x00\x12/\n\x07\x61\x62orted\x18\x08 \x01(\x0b\x32\x1c.stagegate.stage3.v1.AbortedH\x00\x12\x0f\n\x07receipt\x18\t \x01(\x0c\x42\t\n\x07outcome\" \n\tCompleted\x12\x13\n\x0bresult_json\x18\x01 \x01(\x0c\"e\n\x06\x46\x61iled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r\x12,\n\x07\x65\x66\x66\x65\x63ts\x18\x03 \x01(\x0e\x32\x1b.stagegate.error.v1.Effects\x12\x0f\n\x07message\x18\x04 \x01(\t\"e\n\x06\x44\x65nied\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r\x12,\n\x07\x65\x66\x66\x65\x63ts\x18\x03 \x01(\x0e\x32\x1b.stagegate.error.v1.Effects\x12\x0f\n\x07message\x18\x04 \x01(\t\"f\n\x07InDoubt\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r\x12,\n\x07\x65\x66\x66\x65\x63ts\x18\x03 \x01(\x0e\x32\x1b.stagegate.error.v1.Effects\x12\x0f\n\x07message\x18\x04 \x01(\t\"f\n\x07\x41\x62orted\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r\x12,\n\x07\x65\x66\x66\x65\x63ts\x18\x03 \x01(\x0e\x32\x1b.stagegate.error.v1.Effects\x12\x0f\n\x07message\x18\x04 \x01(\t2\x9a\x01\n\x14PlanExecutionService\x12\x81\x01\n\x16\x45xecuteMultiDomainPlan\x12\x32.stagegate.stage3.v1.ExecuteMultiDomainPlanRequest\x1a\x33.stagegate.stage3.v1.ExecuteMultiDomainPlanResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0stagegate/stage3/v1/plan_execution_service.proto\x12\x13stagegate.stage3.v1\x1a%stagegate/error/v1/plan_outcome.proto\x1a\x1cstagegate/plan/v1/plan.proto\"\xa8\x02\n\x1d\x45xecuteMultiDomainPlanRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x17\n\ntoken_hash\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x14\n\x0ctrigger_type\x18\x03 \x01(\t\x12&\n\x05steps\x18\x04 \x03(\x0b\x32\x17.stagegate.plan.v1.Step\x12\x35\n\rdata_bindings\x18\x05 \x03(\x0b\x32\x1e.stagegate.plan.v1.DataBinding\x12\x0f\n\x07plan_id\x18\x06 \x01(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x08 \x01(\t\x12\x13\n\x0bplan_digest\x18\t \x01(\x0c\x12\x1e\n\x16\x64\x61ta_bindings_declared\x18\n \x01(\x08\"\xe5\x02\n\x1e\x45xecuteMultiDomainPlanResponse\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06replay\x18\x03 \x01(\x08\x12\x33\n\tcompleted\x18\x04 \x01(\x0b\x32\x1e.stagegate.stage3.v1.CompletedH\x00\x12-\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x1b.stagegate.stage3.v1.EndingH\x00\x12-\n\x06\x64\x65nied\x18\x06 \x01(\x0b\x32\x1b.stagegate.stage3.v1.EndingH\x00\x12/\n\x08in_doubt\x18\x07 \x01(\x0b\x32\x1b.stagegate.stage3.v1.EndingH\x00\x12.\n\x07\x61\x62orted\x18\x08 \x01(\x0b\x32\x1b.stagegate.stage3.v1.EndingH\x00\x12\x0f\n\x07receipt\x18\t \x01(\x0c\x42\t\n\x07outcome\" \n\tCompleted\x12\x13\n\x0bresult_json\x18\x01 \x01(\x0c\"e\n\x06\x45nding\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\r\x12,\n\x07\x65\x66\x66\x65\x63ts\x18\x03 \x01(\x0e\x32\x1b.stagegate.error.v1.Effects\x12\x0f\n\x07message\x18\x04 \x01(\t2\x9a\x01\n\x14PlanExecutionService\x12\x81\x01\n\x16\x45xecuteMultiDomainPlan\x12\x32.stagegate.stage3.v1.ExecuteMultiDomainPlanRequest\x1a\x33.stagegate.stage3.v1.ExecuteMultiDomainPlanResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,17 +38,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTEMULTIDOMAINPLANREQUEST']._serialized_start=143
   _globals['_EXECUTEMULTIDOMAINPLANREQUEST']._serialized_end=439
   _globals['_EXECUTEMULTIDOMAINPLANRESPONSE']._serialized_start=442
-  _globals['_EXECUTEMULTIDOMAINPLANRESPONSE']._serialized_end=801
-  _globals['_COMPLETED']._serialized_start=803
-  _globals['_COMPLETED']._serialized_end=835
-  _globals['_FAILED']._serialized_start=837
-  _globals['_FAILED']._serialized_end=938
-  _globals['_DENIED']._serialized_start=940
-  _globals['_DENIED']._serialized_end=1041
-  _globals['_INDOUBT']._serialized_start=1043
-  _globals['_INDOUBT']._serialized_end=1145
-  _globals['_ABORTED']._serialized_start=1147
-  _globals['_ABORTED']._serialized_end=1249
-  _globals['_PLANEXECUTIONSERVICE']._serialized_start=1252
-  _globals['_PLANEXECUTIONSERVICE']._serialized_end=1406
+  _globals['_EXECUTEMULTIDOMAINPLANRESPONSE']._serialized_end=799
+  _globals['_COMPLETED']._serialized_start=801
+  _globals['_COMPLETED']._serialized_end=833
+  _globals['_ENDING']._serialized_start=835
+  _globals['_ENDING']._serialized_end=936
+  _globals['_PLANEXECUTIONSERVICE']._serialized_start=939
+  _globals['_PLANEXECUTIONSERVICE']._serialized_end=1093
 # @@protoc_insertion_point(module_scope)

@@ -112,19 +112,19 @@ class ExecuteMultiDomainPlanResponse(_message.Message):
         """Every step completed."""
 
     @_builtins.property
-    def failed(self) -> Global___Failed:
+    def failed(self) -> Global___Ending:
         """A domain answered, and its answer was a failure."""
 
     @_builtins.property
-    def denied(self) -> Global___Denied:
+    def denied(self) -> Global___Ending:
         """A gate refused a step after admission."""
 
     @_builtins.property
-    def in_doubt(self) -> Global___InDoubt:
+    def in_doubt(self) -> Global___Ending:
         """A domain did not answer: whether the step had its effect is not known."""
 
     @_builtins.property
-    def aborted(self) -> Global___Aborted:
+    def aborted(self) -> Global___Ending:
         """The plan was stopped between two steps."""
 
     def __init__(
@@ -134,10 +134,10 @@ class ExecuteMultiDomainPlanResponse(_message.Message):
         request_id: _builtins.str = ...,
         replay: _builtins.bool = ...,
         completed: Global___Completed | None = ...,
-        failed: Global___Failed | None = ...,
-        denied: Global___Denied | None = ...,
-        in_doubt: Global___InDoubt | None = ...,
-        aborted: Global___Aborted | None = ...,
+        failed: Global___Ending | None = ...,
+        denied: Global___Ending | None = ...,
+        in_doubt: Global___Ending | None = ...,
+        aborted: Global___Ending | None = ...,
         receipt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["aborted", b"aborted", "completed", b"completed", "denied", b"denied", "failed", b"failed", "in_doubt", b"in_doubt", "outcome", b"outcome"]  # noqa: Y015
@@ -173,8 +173,8 @@ class Completed(_message.Message):
 Global___Completed: _TypeAlias = Completed  # noqa: Y015
 
 @_typing.final
-class Failed(_message.Message):
-    """A domain answered, and its answer was a failure."""
+class Ending(_message.Message):
+    """How a plan ended that did not complete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -185,7 +185,7 @@ class Failed(_message.Message):
     reason: _builtins.str
     """Reason of the closed taxonomy."""
     step: _builtins.int
-    """Index of the step that failed."""
+    """Index of the step at which it ended: that failed, was refused, is in doubt or was not started."""
     effects: _plan_outcome_pb2.Effects.ValueType
     """What may have changed in the world."""
     message: _builtins.str
@@ -204,106 +204,4 @@ class Failed(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Failed: _TypeAlias = Failed  # noqa: Y015
-
-@_typing.final
-class Denied(_message.Message):
-    """A gate refused a step after admission."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REASON_FIELD_NUMBER: _builtins.int
-    STEP_FIELD_NUMBER: _builtins.int
-    EFFECTS_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    reason: _builtins.str
-    """Reason of the closed taxonomy."""
-    step: _builtins.int
-    """Index of the step that was refused."""
-    effects: _plan_outcome_pb2.Effects.ValueType
-    """What may have changed in the world."""
-    message: _builtins.str
-    """One sentence for people."""
-    def __init__(
-        self,
-        *,
-        reason: _builtins.str = ...,
-        step: _builtins.int = ...,
-        effects: _plan_outcome_pb2.Effects.ValueType = ...,
-        message: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effects", b"effects", "message", b"message", "reason", b"reason", "step", b"step"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Denied: _TypeAlias = Denied  # noqa: Y015
-
-@_typing.final
-class InDoubt(_message.Message):
-    """A domain did not answer."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REASON_FIELD_NUMBER: _builtins.int
-    STEP_FIELD_NUMBER: _builtins.int
-    EFFECTS_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    reason: _builtins.str
-    """Reason of the closed taxonomy."""
-    step: _builtins.int
-    """Index of the step in doubt."""
-    effects: _plan_outcome_pb2.Effects.ValueType
-    """What may have changed in the world."""
-    message: _builtins.str
-    """One sentence for people."""
-    def __init__(
-        self,
-        *,
-        reason: _builtins.str = ...,
-        step: _builtins.int = ...,
-        effects: _plan_outcome_pb2.Effects.ValueType = ...,
-        message: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effects", b"effects", "message", b"message", "reason", b"reason", "step", b"step"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___InDoubt: _TypeAlias = InDoubt  # noqa: Y015
-
-@_typing.final
-class Aborted(_message.Message):
-    """The plan was stopped between two steps."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    REASON_FIELD_NUMBER: _builtins.int
-    STEP_FIELD_NUMBER: _builtins.int
-    EFFECTS_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    reason: _builtins.str
-    """Reason of the closed taxonomy."""
-    step: _builtins.int
-    """Index of the step that was not started."""
-    effects: _plan_outcome_pb2.Effects.ValueType
-    """What may have changed in the world."""
-    message: _builtins.str
-    """One sentence for people."""
-    def __init__(
-        self,
-        *,
-        reason: _builtins.str = ...,
-        step: _builtins.int = ...,
-        effects: _plan_outcome_pb2.Effects.ValueType = ...,
-        message: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effects", b"effects", "message", b"message", "reason", b"reason", "step", b"step"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Aborted: _TypeAlias = Aborted  # noqa: Y015
+Global___Ending: _TypeAlias = Ending  # noqa: Y015
