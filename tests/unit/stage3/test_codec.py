@@ -1,11 +1,11 @@
 """The codec of Stage-3: what is stored is what is told, for every way a plan can end."""
 
 import pytest
+from stagegate.error.v1 import plan_outcome_pb2
 
 from stage3_service.audit.outcome import Effects, OutcomeKind, PlanOutcome
 from stage3_service.execution.submission import PlanAnswer
 from stage3_service.wire.codec import encode_answer
-from stagegate.error.v1 import plan_outcome_pb2
 
 
 @pytest.mark.parametrize("kind", list(OutcomeKind))
