@@ -210,6 +210,6 @@ def decode_event(leaf: bytes) -> Stage4AuditEvent:
 
 def _canonical(members: dict[str, JsonValue]) -> bytes:
     # Imported here because `import stage4_service` loads the standard library only.
-    from servicekit.canonical_json import canonicalize  # noqa: PLC0415
+    from servicekit.canonical_json import canonicalize  # noqa: PLC0415 - see above
 
     return canonicalize(members)

@@ -17,7 +17,7 @@ from stage4_service.execution_plan import Stage4ExecutionPlan
 def plan_digest(plan: Stage4ExecutionPlan) -> bytes:
     """Return SHA-256 of the RFC 8785 form of the plan without `token_hash`, 32 bytes."""
     # Imported here because `import stage4_service` loads the standard library only.
-    from servicekit.canonical_json import canonicalize  # noqa: PLC0415
+    from servicekit.canonical_json import canonicalize  # noqa: PLC0415 - see above
 
     document: dict[str, JsonValue] = plan.copy()
     del document["token_hash"]

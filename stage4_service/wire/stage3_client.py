@@ -96,7 +96,7 @@ class Stage3Client:
     def _failure(self, error: ClientError) -> Stage3Failure:
         if error.domain == ERROR_DOMAIN:
             return _stage3_said(error)
-        if error.code == grpc.StatusCode.UNAVAILABLE.name and _NEVER_SENT in error.message:
+        if error.code == grpc.StatusCode.UNAVAILABLE.name and error.message.startswith(_NEVER_SENT):
             return _not_sent(Reason.STAGE3_UNREACHABLE, "Stage-3 is unreachable; nothing happened")
         if error.code == grpc.StatusCode.DEADLINE_EXCEEDED.name and self._connection.is_ready:
             return Stage3Failure(

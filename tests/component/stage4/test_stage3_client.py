@@ -92,3 +92,19 @@ def test_a_reason_that_says_too_little_leaves_the_outcome_unknown(
     failure = _failure(client, _patience(10.0, 10.0))
     assert (failure.reason, failure.ending) == (expected, Ending.UNKNOWN)
     assert failure.effects is Effects.UNKNOWN
+
+
+class _BehindTheTruth(Connection):
+    """A connection that still believes in a Stage-3 that is gone."""
+
+    def wait_until_ready(self, timeout_s: float) -> bool:
+        """Say yes."""
+        return timeout_s > 0
+
+
+def test_a_call_that_found_no_connection_was_certainly_not_sent() -> None:
+    """Expect gRPC's words for it to be the ones that are known, or the outcome to be unknown."""
+    connection = _BehindTheTruth(pki().channel("stage4", "127.0.0.1:1", "stage3"))
+    failure = _failure(Stage3Client(connection, connect_timeout_s=1.0), _patience(10.0, 10.0))
+    connection.close()
+    assert (failure.reason, failure.ending) == (Reason.STAGE3_UNREACHABLE, Ending.REFUSED)
