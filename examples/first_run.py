@@ -209,7 +209,7 @@ def main() -> int:
                 run(arguments.home)
             case "up":
                 up(arguments.home, free_ports=arguments.free_ports)
-            case "down":
+            case _:
                 down(arguments.home)
     except PairFailed as failed:
         print(f"\nfailed: {failed}", file=sys.stderr)

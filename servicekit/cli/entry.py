@@ -5,6 +5,7 @@ Deliberately absent: retries, and any output of its own for a command that succe
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -26,6 +27,9 @@ def run_command_line(
     `translate` is asked first what a service's own exceptions mean, then the kit. What neither
     knows is a defect: its trace goes to standard error, with every secret taken out.
     """
+    # gRPC's core writes lines of its own to standard error, between JSON documents. Whoever wants
+    # them sets the variable.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         app(prog_name=program)
     except SystemExit as end:

@@ -43,12 +43,18 @@ _ADVICE: Final[Mapping[str, str]] = {
     ),
     Reason.OUTCOME_UNRECORDED: "The effect may have happened. Look at the domain itself.",
 }
-_EFFECTS_STAY: Final = "Effects of the steps before stay: `stage3 audit list --plan {plan_id}`."
+_WHAT_STAYS: Final[Mapping[str, str]] = {
+    "some": "Effects of the steps before stay: `stage3 audit list --plan {plan_id}`.",
+    "unknown": (
+        "This step may have had its effect, and those before stay: "
+        "`stage3 audit list --plan {plan_id}`."
+    ),
+}
 
 
 def advice_for(reason: str, *, request_id: str, plan_id: str, effects: str) -> str:
     """Return what to do next, or nothing where the message says it all."""
     parts = [_ADVICE.get(reason, "")]
-    if effects == "some":
-        parts.append(_EFFECTS_STAY)
+    if plan_id and _ADVICE.get(reason) is not _RESUBMIT:
+        parts.append(_WHAT_STAYS.get(effects, ""))
     return " ".join(part for part in parts if part).format(request_id=request_id, plan_id=plan_id)

@@ -16,7 +16,7 @@ app = typer.Typer(
 
 _SHOWN_DETAILS: Final = (
     *("outcome", "reason", "effects", "step", "replay", "recovered"),
-    *("valid", "steps", "method", "request_id"),
+    *("valid", "steps", "method"),
 )
 
 
