@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
+OTHER_CALLERS = "other callers"
+"""Stands for callers that were forgotten to keep memory bounded; no identity is spelled so."""
+
 
 @dataclass(frozen=True, slots=True)
 class DenialAllowance:
@@ -57,7 +60,7 @@ class DenialBudget:
         self._allowance = allowance
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._everybody: _Bucket | None = None
-        self._evicted: list[Suppressed] = []
+        self._forgotten: Suppressed | None = None
 
     def spend(self, caller: str, now: datetime) -> bool:
         """Return whether one more denial of this caller may be recorded, and count it if not."""
@@ -65,8 +68,7 @@ class DenialBudget:
         bucket = self._buckets.pop(caller, None) or _Bucket(allowance.burst, now)
         self._buckets[caller] = bucket
         if len(self._buckets) > allowance.callers:
-            name, evicted = self._buckets.popitem(last=False)
-            self._evicted.extend(_suppressed(name, evicted))
+            self._forget(self._buckets.popitem(last=False)[1])
         total = allowance.burst * allowance.all_callers_factor
         everybody = self._everybody = self._everybody or _Bucket(total, now)
         bucket.refill(now, burst=allowance.burst, per_second=allowance.per_second)
@@ -90,9 +92,22 @@ class DenialBudget:
             if (bucket := self._buckets.get(name)) is not None
             for suppressed in _suppressed(name, bucket)
         ]
-        taken.extend(self._evicted)
-        self._evicted.clear()
+        if self._forgotten is not None:
+            taken.append(self._forgotten)
+            self._forgotten = None
         return tuple(taken)
+
+    def _forget(self, bucket: _Bucket) -> None:
+        """Keep the count of a caller that is no longer kept itself, in one sum for all of them."""
+        for lost in _suppressed(OTHER_CALLERS, bucket):
+            before = self._forgotten
+            self._forgotten = (
+                lost
+                if before is None
+                else Suppressed(
+                    OTHER_CALLERS, before.count + lost.count, min(before.since, lost.since)
+                )
+            )
 
 
 def _suppressed(caller: str, bucket: _Bucket) -> tuple[Suppressed, ...]:

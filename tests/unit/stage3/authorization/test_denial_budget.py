@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from stage3_service.authorization.denial_budget import (
+    OTHER_CALLERS,
     DenialAllowance,
     DenialBudget,
     Suppressed,
@@ -67,14 +68,15 @@ def test_what_was_suppressed_is_told_from_the_first_on() -> None:
     assert budget.take_suppressed() == (Suppressed("a", 3, since),)
 
 
-def test_a_forgotten_callers_count_is_not_lost() -> None:
-    """The oldest caller makes room, and what it was refused is still told."""
+def test_forgotten_callers_are_counted_in_one_sum() -> None:
+    """However many callers are invented, what is kept of them is one number."""
     budget = DenialBudget(ALLOWANCE)
-    for _ in range(4):
-        budget.spend("a", NOW)
-    budget.spend("b", NOW)
-    budget.spend("c", NOW)
-    assert budget.take_suppressed() == (Suppressed("a", 1, NOW),)
+    recorded = sum(budget.spend(f"caller-{number}", NOW) for number in range(50) for _ in range(4))
+    first, last, others = budget.take_suppressed()
+    assert (first.caller, last.caller) == ("caller-48", "caller-49")
+    assert (others.caller, others.since) == (OTHER_CALLERS, NOW)
+    assert first.count + last.count + others.count == 200 - recorded
+    assert budget.take_suppressed() == ()
 
 
 def test_nothing_suppressed_is_nothing_to_tell() -> None:
@@ -114,7 +116,7 @@ def test_a_count_is_told_once_and_then_starts_anew() -> None:
         budget.spend("a", NOW)
     budget.spend("b", NOW)
     budget.spend("c", NOW)
-    assert budget.take_suppressed("c") == (Suppressed("a", 1, NOW),)
+    assert budget.take_suppressed("c") == (Suppressed(OTHER_CALLERS, 1, NOW),)
     assert budget.take_suppressed("c") == ()
     for _ in range(3):
         budget.spend("c", NOW)
