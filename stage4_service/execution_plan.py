@@ -31,6 +31,9 @@ class Stage4ExecutionPlan:
     _document: FrozenObject
 
     def __init__(self, /, **plan_document: object) -> None:
+        # Python's way to leave an argument out. A document that spells null is refused.
+        if plan_document.get("data_bindings", ()) is None:
+            del plan_document["data_bindings"]
         object.__setattr__(self, "_document", _frozen(plan_document, _DEFAULT_LIMITS))
 
     @classmethod
@@ -108,8 +111,6 @@ def _frozen(document: object, limits: PlanLimits) -> FrozenValue:
     # The copy is taken first, so that what is validated is what is kept, whoever else holds the
     # original.
     private = _copied(document, limits.max_depth, iter(range(limits.max_values)))
-    if isinstance(private, dict) and private.get("data_bindings", ()) is None:
-        del private["data_bindings"]
     violation = first_violation(private, limits)
     if violation is not None:
         raise PlanInvalid(violation)
