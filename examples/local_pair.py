@@ -291,10 +291,18 @@ def _await_ready(process: subprocess.Popen[bytes]) -> dict[str, str]:
 
 
 def _last_words(log: str) -> str:
-    """Return what a service said for people; its JSON lines only when there is nothing else."""
-    lines = log.splitlines()
-    for_people = [line for line in lines if not line.startswith("{")]
-    return "\n".join((for_people or lines)[-20:])
+    """Return the error that a service ended with, or the end of its log when it left none."""
+    start = log.rfind('{\n  "error"')
+    if start < 0:
+        return "\n".join(log.splitlines()[-10:])
+    error = json.loads(log[start:])["error"]
+    return "\n".join(
+        [
+            f"{error['reason']}: {error['message']}",
+            *(f"  - {problem}" for problem in error["problems"]),
+            f"  next: {error['advice']}",
+        ]
+    )
 
 
 def _listen_variables(prefix: str, addresses: Mapping[str, str]) -> dict[str, str]:

@@ -30,9 +30,7 @@ CONNECT_TIMEOUT_S: Final = 5.0
 CALL_TIMEOUT_S: Final = 15.0
 """How long an operator waits for an answer that touches at most the service's own disk."""
 
-_PERMITTED_ADVICE: Final = (
-    "Use the profile of a caller who may: `stage3 certs init` writes one beside each certificate."
-)
+_PERMITTED_ADVICE: Final = "Use the profile of a caller who may, or ask for the role it takes."
 
 
 @contextmanager

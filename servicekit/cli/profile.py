@@ -50,8 +50,8 @@ def read_profile(
                 ExitCode.CONFIG,
                 "PROFILE_MISSING",
                 "who is calling, and whom?",
-                f"Name a profile with --profile FILE or {variable}; `stage3 certs init` writes "
-                "one beside each caller's certificate.",
+                f"Name a profile with --profile FILE or {variable}; `certs init` writes one "
+                "beside each caller's certificate.",
             )
         file = Path(named)
     profile = load_settings(Profile, file=file, environ={}, env_prefix="")

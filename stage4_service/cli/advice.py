@@ -11,9 +11,7 @@ _RESUBMIT: Final = (
     "Run the same plan again with --request-id {request_id}: it never executes twice, and answers "
     "what became of it."
 )
-_SCOPE: Final = (
-    "The token does not grant this; nothing was executed. Ask an operator for one that does."
-)
+_SCOPE: Final = "The token does not grant this. Ask an operator for one that does."
 _ADVICE: Final[Mapping[str, str]] = {
     Reason.PLAN_INVALID: "Correct the plan at the path named; `stage4 plan validate` asks again.",
     Reason.TOKEN_NOT_ACCEPTED: (
@@ -27,16 +25,16 @@ _ADVICE: Final[Mapping[str, str]] = {
     Reason.PLAN_NOT_BOUND: "The token is for one other plan. Ask for one bound to this digest.",
     Reason.METHOD_NOT_PERMITTED: "Use the profile of a caller who may.",
     Reason.LIMIT_EXCEEDED: "A limit of the token is used up. Ask an operator for a new token.",
-    Reason.OVERLOADED: "Wait a little, and run it again: nothing happened.",
+    Reason.OVERLOADED: "Nothing happened. Wait a little, and run it again.",
     Reason.REQUEST_ID_REUSED: "This --request-id belongs to another plan. Choose a new one.",
     Reason.REQUEST_ID_EXPIRED: "The outcome is no longer kept. Look for the plan in the audit log.",
     Reason.REQUEST_IN_PROGRESS: _RESUBMIT,
     Reason.OUTCOME_PENDING: _RESUBMIT,
     Reason.OUTCOME_UNKNOWN: _RESUBMIT,
-    Reason.DEADLINE_EXCEEDED: "Nothing was started. Give it more time with --timeout.",
+    Reason.DEADLINE_EXCEEDED: "Give it more time with --timeout.",
     Reason.SERVICE_HALTED: "An operator halted Stage-3; `stage3 status` says why.",
-    Reason.STAGE3_UNREACHABLE: "Start Stage-3, and run it again: nothing happened.",
-    Reason.AUDIT_UNAVAILABLE: "Look at the services' logs: nothing happened.",
+    Reason.STAGE3_UNREACHABLE: "Nothing happened. Start Stage-3, and run it again.",
+    Reason.AUDIT_UNAVAILABLE: "Look at the services' logs.",
     Reason.STEP_IN_DOUBT: (
         "Whether the step had its effect is not known. Look at the domain itself before you run "
         "anything again."

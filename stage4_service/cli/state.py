@@ -18,7 +18,7 @@ from stage4_service.cli.options import ConfigFile, Json, settings_environment
 def init(
     directory: Annotated[
         Path,
-        typer.Argument(metavar="[DIR]", help="Where stage4.toml and the state are made."),
+        typer.Argument(metavar="DIR", help="Where stage4.toml and the state are made."),
     ] = Path(),
     config: ConfigFile = None,
     certificates: Annotated[
