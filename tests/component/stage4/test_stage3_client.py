@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,7 +66,14 @@ def test_a_client_that_leaves_while_the_plan_leaves_is_not_waited_for(
     client: Stage3Client, fake: FakeStage3
 ) -> None:
     """Expect the call to be cancelled at once, and the outcome to be unknown."""
-    fake.script = lambda request, _context: completed(request, [])
+    cancelled = threading.Event()
+
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        if context.add_callback(cancelled.set):
+            cancelled.wait(10)
+        return completed(request, [])
+
+    fake.script = answer
     failure = _failure(client, _patience(10.0, 10.0, leaving=False))
     assert (failure.reason, failure.ending) == (Reason.OUTCOME_UNKNOWN, Ending.UNKNOWN)
 
