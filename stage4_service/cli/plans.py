@@ -115,7 +115,10 @@ def run(
     _print_results(result["results"], names)
     print_facts({name: result[name] for name in ("status", "plan_id", "request_id")})
     if result["replay"]:
-        say("This is the stored outcome of an earlier submission; nothing was executed now.")
+        say(
+            f"This is the stored outcome of {result['original_plan_id']}; "
+            "nothing was executed now."
+        )
 
 
 @app.command("show")

@@ -25,6 +25,7 @@ def execution_document(answer: plan_service_pb2.ExecutePlanResponse) -> Document
         "plan_id": answer.plan_id,
         "request_id": answer.request_id,
         "replay": answer.replay,
+        "original_plan_id": answer.original_plan_id or None,
         "plan_digest": answer.plan_digest.hex(),
         "results": result["results"],
     }

@@ -56,6 +56,9 @@ class PlanClient:
             answer = self._stub.ExecutePlan(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise _not_completed(decode_rpc_error(error), request_id) from None
+        except KeyboardInterrupt:
+            # Whoever stops waiting must still be able to ask what became of it.
+            raise _lost("you stopped waiting", request_id) from None
         return execution_document(answer)
 
     def plan(self, plan_id: str) -> Document:
@@ -116,14 +119,7 @@ def _not_completed(error: ClientError, request_id: str) -> CommandFailed:
     if not error.reason:
         # The channel was ready, so bytes may have left: whatever came instead of an answer, it is
         # not known whether the plan was executed.
-        reason = Reason.OUTCOME_UNKNOWN.value
-        return CommandFailed(
-            ExitCode.REFUSED,
-            reason,
-            f"the answer was lost ({error.code}); the plan may have been executed",
-            advice_for(reason, request_id=request_id, plan_id="", effects="unknown"),
-            facts={"request_id": request_id, "effects": "unknown"},
-        )
+        return _lost(f"the answer was lost ({error.code})", request_id)
     outcome = error.unpack(plan_outcome_pb2.PlanOutcome)
     facts = {"request_id": request_id} if outcome is None else outcome_facts(outcome)
     return refusal_of_service(
@@ -135,4 +131,15 @@ def _not_completed(error: ClientError, request_id: str) -> CommandFailed:
             effects=str(facts.get("effects", "")),
         ),
         facts=facts,
+    )
+
+
+def _lost(what: str, request_id: str) -> CommandFailed:
+    reason = Reason.OUTCOME_UNKNOWN.value
+    return CommandFailed(
+        ExitCode.REFUSED,
+        reason,
+        f"{what}; the plan may have been executed",
+        advice_for(reason, request_id=request_id, plan_id="", effects="unknown"),
+        facts={"request_id": request_id, "effects": "unknown"},
     )

@@ -389,8 +389,15 @@ def test_a_profile_must_be_named(service: str) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_completion_is_offered(service: str) -> None:
-    """A shell can be taught the commands."""
-    done = run_offline(service, "--show-completion", "bash", environment={"SHELL": "/bin/bash"})
+    """A shell can be taught the commands, and is answered what they are."""
+    variable = f"_{service.upper()}_COMPLETE"
+    typed = {"stage3": "stage3 tok", "stage4": "stage4 pl"}[service]
 
-    assert done.returncode in {0, 2}
-    assert "--show-completion" in run_offline(service, "--help").stdout
+    script = run_offline(service, environment={variable: "source_bash"})
+    answer = run_offline(
+        service, environment={variable: "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": "1"}
+    )
+
+    assert variable in script.stdout
+    assert answer.stdout.split() == [{"stage3": "token", "stage4": "plan"}[service]]
+    assert "--install-completion" in run_offline(service, "--help").stdout
