@@ -93,12 +93,9 @@ def print_failure(program: str, failure: CommandFailed, *, as_json: bool) -> Non
         return
     lines = [f"{program}: {failure.reason}: {failure.message}"]
     lines += [f"  - {problem}" for problem in failure.problems]
-    width = max((len(name) for name in failure.facts), default=0)
-    lines += [
-        f"  {name:<{width}}  {_cell(value)}"
-        for name, value in failure.facts.items()
-        if value is not None
-    ]
+    facts = {name: value for name, value in failure.facts.items() if value is not None}
+    width = max(map(len, facts), default=0)
+    lines += [f"  {name:<{width}}  {_cell(value)}" for name, value in facts.items()]
     if failure.advice:
         lines.append(f"  next: {failure.advice}")
     sys.stderr.write("".join(printable(line) + "\n" for line in lines))

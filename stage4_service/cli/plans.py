@@ -116,8 +116,7 @@ def run(
     print_facts({name: result[name] for name in ("status", "plan_id", "request_id")})
     if result["replay"]:
         say(
-            f"This is the stored outcome of {result['original_plan_id']}; "
-            "nothing was executed now."
+            f"This is the stored outcome of {result['original_plan_id']}; nothing was executed now."
         )
 
 

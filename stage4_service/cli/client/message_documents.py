@@ -66,6 +66,7 @@ def outcome_facts(outcome: plan_outcome_pb2.PlanOutcome) -> Document:
         "request_id": outcome.request_id,
         "step": outcome.step if outcome.HasField("step") else None,
         "effects": effects_word(outcome.effects),
+        "original_plan_id": outcome.original_plan_id or None,
     }
 
 

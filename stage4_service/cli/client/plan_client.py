@@ -127,7 +127,8 @@ def _not_completed(error: ClientError, request_id: str) -> CommandFailed:
         advice=advice_for(
             error.reason,
             request_id=str(facts["request_id"]),
-            plan_id=str(facts.get("plan_id", "")),
+            # Stage-3's log knows a replay under the identifier of its execution.
+            plan_id=str(facts.get("original_plan_id") or facts.get("plan_id", "")),
             effects=str(facts.get("effects", "")),
         ),
         facts=facts,

@@ -19,7 +19,10 @@ def test_a_plan_runs(command: CommandLine, token_file: Path) -> None:
     """The result names the plan, its request and every step's output."""
     result = command.document("stage4", "plan", "run", FIRST, "--token-file", token_file)
 
-    assert list(result) == ["status", "plan_id", "request_id", "replay", "plan_digest", "results"]
+    assert list(result) == [
+        *("status", "plan_id", "request_id", "replay", "original_plan_id", "plan_digest"),
+        "results",
+    ]
     assert result["status"] == "completed"
     assert result["replay"] is False
     results = result["results"]
@@ -55,6 +58,7 @@ def test_the_same_request_never_runs_twice(command: CommandLine, token_file: Pat
 
     assert (first["replay"], second["replay"]) == (False, True)
     assert first["results"] == second["results"]
+    assert (first["original_plan_id"], second["original_plan_id"]) == (None, first["plan_id"])
     assert "stored outcome" in command(*run).stdout
 
 
