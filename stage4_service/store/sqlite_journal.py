@@ -14,7 +14,7 @@ from typing import Final, TypeVar, cast
 import apsw
 
 from servicekit.clock import Clock
-from servicekit.store.errors import StoreError
+from servicekit.store.errors import ClockStepped, StoreError
 from servicekit.store.ledger import Ledger, Reader, TreeHead, Turn, Urgency
 from stage4_service.audit import (
     MAY_HAVE_BEEN_ADMITTED,
@@ -169,7 +169,8 @@ class SqliteJournal:
 
     def _commit(self, work: Callable[[Turn], T]) -> T:
         try:
-            return self._ledger.commit(work)
+            # What has happened is recorded at any hour; what has not does not start, see `_open`.
+            return self._ledger.commit(work, sees_clock=True)
         except (StoreError, apsw.Error) as error:
             raise JournalUnavailable(str(error)) from error
 
@@ -182,6 +183,10 @@ class SqliteJournal:
 
 def _open(turn: Turn, opened: PlanOpened) -> bool:
     """Insert the submission and say whether an earlier one of this request may be admitted."""
+    if turn.clock_problem is not None:
+        raise ClockStepped(
+            turn.clock_problem, advice="Look at the machine's clock, then start the service again."
+        )
     scope = (opened.caller, opened.user_id, opened.request_id)
     is_replay = bool(turn.rows(_EARLIER, scope))
     turn.run(

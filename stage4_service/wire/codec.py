@@ -56,11 +56,20 @@ def decode_effects(number: plan_outcome_pb2.Effects.ValueType) -> Effects:
 
 
 def encode_plan_outcome(
-    *, plan_id: str, request_id: str, step: int | None, effects: Effects
+    *,
+    plan_id: str,
+    request_id: str,
+    step: int | None,
+    effects: Effects,
+    original_plan_id: str = "",
 ) -> plan_outcome_pb2.PlanOutcome:
     """Return the detail that goes with every failed submission."""
     return plan_outcome_pb2.PlanOutcome(
-        plan_id=plan_id, request_id=request_id, step=step, effects=_EFFECTS[effects]
+        plan_id=plan_id,
+        request_id=request_id,
+        step=step,
+        effects=_EFFECTS[effects],
+        original_plan_id=original_plan_id,
     )
 
 

@@ -222,10 +222,12 @@ class PlanServicer(PlanServiceServicer):
         """End the call with the reason, what people may read of it, and the plan's outcome."""
         message = _MESSAGES.get(failed.reason, "the plan was not executed")
         step: int | None = None
+        original_plan_id = ""
         violations: tuple[tuple[str, str], ...] = ()
         cause = failed.__cause__
         if isinstance(cause, Stage3Failure):
             step, violations = cause.step, cause.violations
+            original_plan_id = cause.executed_plan_id if cause.replay else ""
             if failed.reason is cause.reason:
                 message = cause.message
             if cause.ending is Ending.REFUSED:
@@ -235,6 +237,7 @@ class PlanServicer(PlanServiceServicer):
             request_id=submission.request_id,
             step=step,
             effects=failed.effects,
+            original_plan_id=original_plan_id,
         )
         STATUSES.abort(
             context,
@@ -261,6 +264,7 @@ def _response(
         replay=result.replay,
         plan_digest=document.digest,
         receipt=result.receipt,
+        original_plan_id=result.executed_plan_id if result.replay else "",
     )
 
 

@@ -149,7 +149,7 @@ def test_a_replay_teaches_the_lost_submission_its_outcome(
 
     fake.script = replay
     learned = stage4.execute(trial_plan(), request_id="r").completed
-    assert learned.replay
+    assert (learned.replay, learned.original_plan_id) == (True, lost.outcome.plan_id)
     events = stage4.events(plan_id=learned.plan_id)
     assert [event["details"]["replay"] for event in events] == [True, True, True]
     assert events[2]["details"]["original_plan_id"] == lost.outcome.plan_id

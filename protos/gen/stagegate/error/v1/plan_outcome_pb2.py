@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%stagegate/error/v1/plan_outcome.proto\x12\x12stagegate.error.v1\"|\n\x0bPlanOutcome\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\x04step\x18\x03 \x01(\rH\x00\x88\x01\x01\x12,\n\x07\x65\x66\x66\x65\x63ts\x18\x04 \x01(\x0e\x32\x1b.stagegate.error.v1.EffectsB\x07\n\x05_step*[\n\x07\x45\x66\x66\x65\x63ts\x12\x17\n\x13\x45\x46\x46\x45\x43TS_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45\x46\x46\x45\x43TS_NONE\x10\x01\x12\x10\n\x0c\x45\x46\x46\x45\x43TS_SOME\x10\x02\x12\x13\n\x0f\x45\x46\x46\x45\x43TS_UNKNOWN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%stagegate/error/v1/plan_outcome.proto\x12\x12stagegate.error.v1\"\x96\x01\n\x0bPlanOutcome\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x11\n\x04step\x18\x03 \x01(\rH\x00\x88\x01\x01\x12,\n\x07\x65\x66\x66\x65\x63ts\x18\x04 \x01(\x0e\x32\x1b.stagegate.error.v1.Effects\x12\x18\n\x10original_plan_id\x18\x05 \x01(\tB\x07\n\x05_step*[\n\x07\x45\x66\x66\x65\x63ts\x12\x17\n\x13\x45\x46\x46\x45\x43TS_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45\x46\x46\x45\x43TS_NONE\x10\x01\x12\x10\n\x0c\x45\x46\x46\x45\x43TS_SOME\x10\x02\x12\x13\n\x0f\x45\x46\x46\x45\x43TS_UNKNOWN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stagegate.error.v1.plan_outcome_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EFFECTS']._serialized_start=187
-  _globals['_EFFECTS']._serialized_end=278
-  _globals['_PLANOUTCOME']._serialized_start=61
-  _globals['_PLANOUTCOME']._serialized_end=185
+  _globals['_EFFECTS']._serialized_start=214
+  _globals['_EFFECTS']._serialized_end=305
+  _globals['_PLANOUTCOME']._serialized_start=62
+  _globals['_PLANOUTCOME']._serialized_end=212
 # @@protoc_insertion_point(module_scope)

@@ -55,14 +55,19 @@ class PlanOutcome(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     EFFECTS_FIELD_NUMBER: _builtins.int
+    ORIGINAL_PLAN_ID_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
-    """Identifier of the plan, usable with `PlanService.GetPlan`."""
+    """Identifier of this submission, usable with `PlanService.GetPlan`."""
     request_id: _builtins.str
     """Identifier of the request; resubmitting the same plan with it never executes twice."""
     step: _builtins.int
     """Index of the step at which the plan ended; absent when it ended at no step."""
     effects: Global___Effects.ValueType
     """What may have changed in the world."""
+    original_plan_id: _builtins.str
+    """Identifier under which the plan was executed, where this is the stored outcome of an earlier
+    submission.
+    """
     def __init__(
         self,
         *,
@@ -70,10 +75,11 @@ class PlanOutcome(_message.Message):
         request_id: _builtins.str = ...,
         step: _builtins.int | None = ...,
         effects: Global___Effects.ValueType = ...,
+        original_plan_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "effects", b"effects", "plan_id", b"plan_id", "request_id", b"request_id", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "effects", b"effects", "original_plan_id", b"original_plan_id", "plan_id", b"plan_id", "request_id", b"request_id", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
     _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015

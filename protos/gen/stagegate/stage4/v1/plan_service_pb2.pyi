@@ -97,8 +97,9 @@ class ExecutePlanResponse(_message.Message):
     REPLAY_FIELD_NUMBER: _builtins.int
     PLAN_DIGEST_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    ORIGINAL_PLAN_ID_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
-    """Identifier of the plan."""
+    """Identifier of this submission."""
     request_id: _builtins.str
     """Identifier of the request."""
     result_json: _builtins.bytes
@@ -109,6 +110,8 @@ class ExecutePlanResponse(_message.Message):
     """SHA-256 of the RFC 8785 form of the plan without its token, 32 bytes."""
     receipt: _builtins.bytes
     """DSSE envelope that proves the outcome; empty until receipts are issued."""
+    original_plan_id: _builtins.str
+    """Identifier under which the plan was executed, where this is a replay; Stage-3's log has it."""
     def __init__(
         self,
         *,
@@ -118,10 +121,11 @@ class ExecutePlanResponse(_message.Message):
         replay: _builtins.bool = ...,
         plan_digest: _builtins.bytes = ...,
         receipt: _builtins.bytes = ...,
+        original_plan_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan_digest", b"plan_digest", "plan_id", b"plan_id", "receipt", b"receipt", "replay", b"replay", "request_id", b"request_id", "result_json", b"result_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["original_plan_id", b"original_plan_id", "plan_digest", b"plan_digest", "plan_id", b"plan_id", "receipt", b"receipt", "replay", b"replay", "request_id", b"request_id", "result_json", b"result_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
