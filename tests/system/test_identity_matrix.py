@@ -112,10 +112,11 @@ def channel(pair: Pair, listener: str, caller: str) -> grpc.Channel:
     return pair.stage3.channel(caller, listener)
 
 
-def call(way: grpc.Channel, method: str, request: bytes = b"") -> ClientError | None:
-    """Call a method with no message, and return how it failed, or None."""
+def call(way: grpc.Channel, method: str) -> ClientError | None:
+    """Call a method with an empty message, and return how it failed, or None."""
+    raw: Any = way.unary_unary(method)
     try:
-        way.unary_unary(method)(request, timeout=20)
+        raw(b"", timeout=20)
     except grpc.RpcError as error:
         return decode_rpc_error(error)
     return None
