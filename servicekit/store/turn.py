@@ -82,6 +82,16 @@ class Turn:
             batch.judge(error)
             raise
 
+    def run_many(self, sql: str, rows: Sequence[Sequence[SqlValue]]) -> None:
+        """Execute one statement for each row, as `run` does; one call costs less than several."""
+        batch = self._opened()
+        self._protect(batch)
+        try:
+            batch.connection.executemany(sql, rows)
+        except apsw.Error as error:
+            batch.judge(error)
+            raise
+
     def append(
         self, leaf: bytes, *, event_type: str, plan_id: str | None, token_id: str | None
     ) -> int:

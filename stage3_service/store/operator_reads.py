@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _TOKENS = (
     f"SELECT {TOKEN_COLUMNS}, t.issued_us FROM tokens t "  # noqa: S608 - constants
-    "LEFT JOIN revocations r USING (token_key) "
 )
 
 

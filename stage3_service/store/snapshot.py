@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from servicekit.store.ledger import Turn
     from stage3_service.audit.records import RequestScope
 
-_TOKEN_BY_KEY = f"SELECT {TOKEN_COLUMNS} FROM tokens t LEFT JOIN revocations r USING (token_key) WHERE t.token_key = ?"  # noqa: E501, S608 - a constant of this package
-_TOKEN_BY_ID = f"SELECT {TOKEN_COLUMNS} FROM tokens t LEFT JOIN revocations r USING (token_key) WHERE t.token_id = ?"  # noqa: E501, S608 - a constant of this package
+_TOKEN_BY_KEY = f"SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.token_key = ?"  # noqa: S608 - a constant
+_TOKEN_BY_ID = f"SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.token_id = ?"  # noqa: S608 - a constant
 _PLAN_BY_REQUEST = (
     f"SELECT {PLAN_COLUMNS} FROM plans WHERE caller = ? AND user_id = ? AND request_id = ?"  # noqa: S608 - a constant of this package
 )
@@ -31,11 +31,12 @@ CLOCK_HALT = "clock"
 class SqliteSnapshot:
     """Answer a decision's questions from one turn; see `audit.journal.Snapshot`."""
 
-    __slots__ = ("_tokens", "_turn", "now")
+    __slots__ = ("_found", "_tokens", "_turn", "now")
 
     def __init__(self, turn: Turn, tokens: TokenRows) -> None:
         self._turn = turn
         self._tokens = tokens
+        self._found: TokenRecord | None = None
         self.now = from_us(turn.now_us)
 
     @property
@@ -49,14 +50,17 @@ class SqliteSnapshot:
 
     def token(self, token_key: bytes) -> TokenRecord | None:
         """Return the token with this key."""
-        return self._one_token(_TOKEN_BY_KEY, token_key)
+        self._found = self._one_token(_TOKEN_BY_KEY, token_key)
+        return self._found
 
     def token_by_id(self, token_id: str) -> TokenRecord | None:
         """Return the token with this public reference."""
         return self._one_token(_TOKEN_BY_ID, token_id)
 
     def is_revoked(self, token_key: bytes) -> bool:
-        """Return whether a tombstone exists."""
+        """Return whether a tombstone exists; the token read in this turn knows of its own."""
+        if self._found is not None and self._found.token.token_key == token_key:
+            return self._found.revoked_at is not None
         return bool(self._turn.rows("SELECT 1 FROM revocations WHERE token_key = ?", (token_key,)))
 
     def plan_starts_since(self, token_id: str, since: datetime) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 from servicekit.store.errors import StoreError
 from servicekit.store.ledger import Ledger, Urgency
 from stage3_service.audit import changes
-from stage3_service.audit.event import encode_event
+from stage3_service.audit.event import encode_event, format_timestamp
 from stage3_service.audit.journal import JournalUnavailable
 from stage3_service.store.instants import to_us
 from stage3_service.store.snapshot import SqliteSnapshot
@@ -34,8 +34,9 @@ class SqliteJournalStore:
         """Run one decision in its turn and make what it wrote durable."""
 
         def take_turn(turn: Turn) -> Writes[T]:
-            writes = work(SqliteSnapshot(turn, self._tokens))
-            self._apply(turn, writes)
+            snapshot = SqliteSnapshot(turn, self._tokens)
+            writes = work(snapshot)
+            self._apply(turn, writes, format_timestamp(snapshot.now))
             return writes
 
         try:
@@ -47,18 +48,18 @@ class SqliteJournalStore:
         except StoreError as error:
             raise JournalUnavailable(str(error)) from error
 
-    def _apply(self, turn: Turn, writes: Writes[T]) -> None:
-        now = None
+    def _apply(self, turn: Turn, writes: Writes[T], timestamp: str) -> None:
+        salts: list[tuple[int, str, bytes]] = []
         for event in writes.events:
-            now = now or SqliteSnapshot(turn, self._tokens).now
             seq = turn.append(
-                encode_event(event, turn.next_seq, now),
+                encode_event(event, turn.next_seq, timestamp),
                 event_type=event.event_type.value,
                 plan_id=event.plan_id,
                 token_id=event.token_id,
             )
-            for name, salt in event.salts:
-                turn.run("INSERT INTO salts VALUES (?, ?, ?)", (seq, name, salt))
+            salts.extend((seq, name, salt) for name, salt in event.salts)
+        if salts:
+            turn.run_many("INSERT INTO salts VALUES (?, ?, ?)", salts)
         for change in writes.changes:
             self._apply_change(turn, change)
 

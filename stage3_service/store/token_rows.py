@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 TOKEN_COLUMNS = (
     "t.token_id, t.token_key, t.document, t.invocations, t.response_bytes, t.first_used_us, "
-    "t.expiry_recorded, r.revoked_us"
+    "t.expiry_recorded, "
+    "(SELECT r.revoked_us FROM revocations r WHERE r.token_key = t.token_key)"
 )
 KEPT_TOKENS = 4096
 """Decoded tokens kept in memory, a few KiB each; beyond it the oldest is decoded again."""
