@@ -9,8 +9,9 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Final
 
@@ -92,13 +93,18 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 class StopSwitch:
     """The one way a serving process is told to end: by a signal, or from within by any thread.
 
-    The first request wins. It may come from a signal handler, which runs between any two
-    instructions of the main thread; `SimpleQueue.put` is made for that, an Event is not.
+    The first request wins. A Python signal handler runs only once the main thread is back between
+    two instructions, so a signal that lands just before that thread blocks would be heard when it
+    wakes, which is never. Here it waits on a pipe that the C handler itself writes to.
     """
 
     def __init__(self) -> None:
         self._requests: SimpleQueue[ExitCode] = SimpleQueue()
         self._previous: dict[signal.Signals, Callable[..., object] | int | None] = {}
+        self._previous_wakeup = -1
+        self._heard, self._said = os.pipe()
+        # A full pipe has woken the waiter already; a handler must never wait for it.
+        os.set_blocking(self._said, False)
 
     def install(self) -> None:
         """Take SIGTERM and SIGINT as a request to end with OK; main thread only.
@@ -106,13 +112,18 @@ class StopSwitch:
         After the first one, the signals have their default meaning again: a second one ends the
         process at once, drained or not.
         """
+        self._previous_wakeup = signal.set_wakeup_fd(self._said, warn_on_full_buffer=False)
         for number in STOP_SIGNALS:
             self._previous[number] = signal.signal(number, self._on_signal)
 
     def uninstall(self) -> None:
-        """Put back the signal handlers that `install` replaced."""
+        """Put back what `install` replaced; the switch is of no further use."""
         for number, previous in self._previous.items():
             signal.signal(number, previous)
+        if self._previous:
+            signal.set_wakeup_fd(self._previous_wakeup)
+            os.close(self._heard)
+            os.close(self._said)
         self._previous.clear()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -123,10 +134,16 @@ class StopSwitch:
     def request(self, exit_code: ExitCode) -> None:
         """Ask the process to end with this code; from any thread, any number of times."""
         self._requests.put(exit_code)
+        with suppress(BlockingIOError):
+            os.write(self._said, b"\0")
 
     def wait(self) -> ExitCode:
-        """Block until the first request and return its exit code."""
-        return self._requests.get()
+        """Block until the first request and return its exit code; main thread, once installed."""
+        while True:
+            # The byte says only that something happened. Its handler has run by the next line.
+            os.read(self._heard, 1)
+            with suppress(Empty):
+                return self._requests.get_nowait()
 
 
 def wait_for_stop_signal() -> ExitCode:

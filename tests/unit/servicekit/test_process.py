@@ -119,6 +119,25 @@ class TestStop:
         assert process.returncode == 0, errors
         assert printed == f"<ExitCode.OK: 0> {signal.SIG_DFL}\n"
 
+    def test_a_signal_that_wakes_no_instruction_is_heard(self) -> None:
+        """The main thread blocks the signal, so another thread takes it and main sleeps on.
+
+        That stands for the moment between main's last instruction and its sleep, which no test can
+        hit at will: in both, nothing but the pipe tells it to wake.
+        """
+        process = run(
+            "import signal, threading\nfrom servicekit.process import StopSwitch\n"
+            "switch = StopSwitch(); switch.install()\n"
+            "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+            "print('ready', flush=True)\nprint(repr(switch.wait()), flush=True)\n"
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        printed, errors = process.communicate(timeout=60)
+        assert (process.returncode, printed) == (0, "<ExitCode.OK: 0>\n"), errors
+
     def test_a_second_signal_ends_a_drain_that_hangs(self) -> None:
         """Whoever asks twice does not want to wait."""
         process = run(
