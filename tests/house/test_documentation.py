@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from enum import Enum
 from glob import has_magic
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -23,10 +25,12 @@ from stage3_service import errors as stage3_errors
 from stage3_service.audit.event import EventType, Status
 from stage3_service.authorization.authority import OBSERVABLE_AT
 from stage3_service.authorization.gate import Denial, DenialReason
+from stage3_service.cli.application import app as stage3_app
 from stage3_service.settings import Stage3Settings
 from stage3_service.wire import status as stage3_status
 from stage4_service import audit as stage4_audit
 from stage4_service import errors as stage4_errors
+from stage4_service.cli.application import app as stage4_app
 from stage4_service.settings import Stage4Settings
 from stage4_service.wire import status as stage4_status
 from tests.house.tree import PACKAGES, ROOT, modules, parsed, shown, source_files
@@ -145,6 +149,21 @@ def test_every_event_type_of_stage3_is_specified() -> None:
 
     assert {names(row[0])[0] for row in table} == values(EventType)
     assert {status for row in table for status in row[1].split(", ")} == values(Status)
+
+
+def test_every_event_comes_from_the_module_that_the_page_names() -> None:
+    """The modules that make a type are those in its rows; the vocabulary and the gates aside."""
+    table = [row for row in rows("docs/spec/events.md", "Stage-3: types") if len(row) == 5]
+    written = {(names(row[0])[0], names(row[2])[0]) for row in table}
+    made = {
+        (name, shown(path))
+        for path in modules("stage3_service")
+        if "/execution/" in shown(path)
+        for name in re.findall(r"EventType\.([A-Z_]+)", path.read_text(encoding="utf-8"))
+    }
+
+    # The gates' own events are chosen by a table; that of gate 5 has no path inside a plan.
+    assert made - {("BOUNDARY_VIOLATION", "stage3_service/execution/plan_trail.py")} == written
 
 
 def test_every_key_in_an_event_is_specified() -> None:
@@ -302,6 +321,50 @@ def test_a_path_that_is_not_there_is_found() -> None:
         "servicekit/none",
     }
     assert missing_paths("see `tests/house/gone_*.py`") == {"tests/house/gone_*.py"}
+
+
+COMMANDS = {
+    "stage3": typer.main.get_command(stage3_app),
+    "stage4": typer.main.get_command(stage4_app),
+}
+TYPED = re.compile(
+    r"`((?:stage3|stage4) [^`]+)`|^ *(?:\$ )?((?:stage3|stage4) [a-z].*)$", re.MULTILINE
+)
+
+
+def unknown_words(text: str) -> list[str]:
+    """Return the command lines in a page that name a command or an option that is not there."""
+    text = text.replace("\\\n", " ")
+    return [
+        line.strip()
+        for quoted, typed in TYPED.findall(text)
+        if not _is_known((line := quoted or typed).split())
+    ]
+
+
+def _is_known(words: list[str]) -> bool:
+    command: Any = COMMANDS[words[0]]
+    rest = words[1:]
+    # A group has `commands`; what is no group takes the rest as its own.
+    while (inner := getattr(command, "commands", None)) and rest and not rest[0].startswith("-"):
+        if rest[0] not in inner:
+            return False
+        command, rest = inner[rest[0]], rest[1:]
+    options = {name for each in command.params for name in each.opts} | {"--help"}
+    return {word.partition("=")[0] for word in rest if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_every_command_a_page_names_exists(page: Path) -> None:
+    """What a reader types is a command with these options."""
+    assert unknown_words(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_command_that_is_not_there_is_found() -> None:
+    """The control: a command, a subcommand or an option that is gone would fail."""
+    assert unknown_words("`stage3 audit verify --head X`") == []
+    for gone in ("stage3 audit export", "stage4 receipt", "stage3 audit verify --sealed"):
+        assert unknown_words(f"see `{gone}`") == [gone]
 
 
 def test_decisions_are_numbered_without_gaps_short_and_of_one_form() -> None:
