@@ -16,7 +16,7 @@ OPERATOR_HALT = "operator"
 
 
 def halt(journal: Journal, *, halted_by: str, reason: str) -> bool:
-    """Start no further step, ahead of every waiting plan; return whether it was so before.
+    """Start no further step, ahead of every waiting plan; return whether an operator had said so.
 
     Raises:
         JournalUnavailable: the record could not be made durable.
@@ -34,7 +34,9 @@ def resume(journal: Journal, *, resumed_by: str, reason: str) -> bool:
 
 
 def _halt(snapshot: Snapshot, by: str, reason: str) -> Writes[bool]:
-    if snapshot.halt is not None:
+    # A clock that is not believed halts the service too, but only this process, and only until it
+    # is believed again. An operator's word holds until an operator takes it back.
+    if snapshot.halt is not None and snapshot.halt.reason == OPERATOR_HALT:
         return Writes(answer=True)
     event = NewEvent(
         EventType.SERVICE_HALTED, Status.SUCCESS, reason=reason, additional_data={"by": by}
