@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
+from threading import Timer
 from typing import TYPE_CHECKING, Final
 
 from servicekit.clock import Clock, SystemClock
@@ -84,12 +85,17 @@ class Stage3:
         """Drain and close; return whether every plan under way has ended.
 
         Readiness goes first. Plans under way get `drain_s` seconds; then no further step is
-        started, and the steps that run get as long again to be recorded.
+        started, and the steps that run get as long again to end and be answered.
         """
         self._health.close()
-        drained = self.plans.stop(drain_s)
-        if not drained:
-            self._executor.stop_starting()
+        # Before any call is cancelled: a plan that ends here is answered, and its log does not say
+        # that its client gave up.
+        last_start = Timer(drain_s, self._executor.stop_starting)
+        last_start.daemon = True
+        last_start.start()
+        drained = self.plans.stop(2 * drain_s)
+        last_start.cancel()
+        self._executor.stop_starting()
         self.operators.stop(1.0)
         self.probes.stop(0.0)
         self._domains.close()

@@ -89,7 +89,8 @@ class Stage3Settings(_Section):
     denials: Denials = Denials()
     # Seconds until a commit that is not durable seals the service.
     commit_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
-    # Seconds that steps under way get to end when the service is told to stop.
+    # Seconds that plans under way get to end when the service is told to stop; then no further step
+    # is started, and the steps that run get as long again.
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
     # Run on this core alone. Worth much where two cores carry both services and a client.
     cpu: int | None = None

@@ -24,7 +24,8 @@ trust_domain = {trust_domain}
 # What is served. Without it: the two builtin domains with all their methods.
 {domains_file}
 
-# Seconds that steps under way get to end when the service is told to stop.
+# Seconds that plans under way get to end when the service is told to stop; then no further step is
+# started, and the steps that run get as long again.
 # drain_s = 10.0
 
 # debug, info, warning or error.

@@ -184,12 +184,13 @@ class PlanExecutor:
         if len(outputs) <= index:
             return Following(None)
         stop: Reason | None = None
-        if run.call.cancelled():
+        # The service first: when it ends it cancels calls itself, and their clients did not.
+        if self._draining:
+            stop = Reason.SERVICE_HALTED
+        elif run.call.cancelled():
             stop = Reason.CLIENT_CANCELLED
         elif run.call.time_left_s() <= 0:
             stop = Reason.DEADLINE_EXCEEDED
-        elif self._draining:
-            stop = Reason.SERVICE_HALTED
         prepared = prepare_step(run.plan, after, outputs, house=self._house, entropy=self._entropy)
         return Following(NextStep(*prepared), stop=stop)
 

@@ -1,0 +1,54 @@
+"""Ending: a service that is told to stop answers what it can and blames no client."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from stage3_service.bootstrap import build_stage3, create_state
+from tests.fakes.domains import trial_domain
+from tests.harness.pki import pki
+from tests.harness.stage3 import (
+    TIMEOUT_S,
+    Answer,
+    Stage3UnderTest,
+    running_stage3,
+    stage3_settings,
+    step,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_plan_that_outlasts_the_drain_is_stopped_and_answered(tmp_path: Path) -> None:
+    """Its client is told what happened, and the log does not say that the client gave up."""
+    extra, domain = trial_domain(max_duration_s=5.0)
+    settings = stage3_settings(tmp_path)
+    create_state(settings)
+    service = build_stage3(settings, extra_domains=[extra])
+    service.start()
+    stage3 = Stage3UnderTest(service, pki())
+    token = stage3.issue(scope={"trial": ("slow", "effect")})
+    request = stage3.request(
+        token.token_hash, [step("trial", "slow", seconds=1.0), step("trial", "effect")]
+    )
+    answers: list[Answer] = []
+    client = threading.Thread(target=lambda: answers.append(stage3.send(request)))
+    client.start()
+    assert domain.entered.acquire(timeout=TIMEOUT_S)
+
+    assert service.stop(0.8)
+
+    client.join(TIMEOUT_S)
+    stage3.close()
+    (answer,) = answers
+    assert (answer.kind, answer.reason) == ("aborted", "SERVICE_HALTED")
+    assert domain.effects == []
+    with running_stage3(tmp_path, extra_domains=[extra], create=False) as restarted:
+        last = restarted.events(plan_id=request.plan_id)[-1]
+        assert (last["event_type"], last["step"], last["reason"]) == (
+            "OPERATION_ABORTED",
+            1,
+            "SERVICE_HALTED",
+        )
