@@ -128,7 +128,6 @@ def _admit(
     budget: DenialBudget,
 ) -> Writes[Admission]:
     run, submission, token = draft.run, draft.run.submission, record.token
-    draft.events.extend(suppressed_events(budget, submission.caller))
     draft.events.append(
         run.trail(token.token_id).token_validated(
             admission_facts(run.plan, request_id=submission.request_id, caller=submission.caller)
@@ -156,8 +155,15 @@ def _admit(
         )
     )
     writes = start_or_end(snapshot, draft, record, record.usage, Progress(), first, house)
+    denied_at_once = writes.answer is not None
+    # It charged the token nothing: without a budget it could be repeated for as long as it lives.
+    if denied_at_once and not budget.spend(submission.caller, snapshot.now):
+        return _overloaded()
     return Writes(
-        Admitted(token.token_id, writes.answer), writes.events, writes.changes, writes.start
+        Admitted(token.token_id, writes.answer),
+        (*suppressed_events(budget, submission.caller), *writes.events),
+        writes.changes,
+        writes.start,
     )
 
 
