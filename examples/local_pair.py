@@ -24,7 +24,7 @@ COMMAND_TIMEOUT_S = 120.0
 # What the caller's own shell has set must not reach into a pair that is somebody else's.
 _OWN_VARIABLES = ("STAGE3_", "STAGE4_", "STAGEGATE_")
 # A pipe has no width; this one shows a row of every table whole.
-_COLUMNS = "132"
+_COLUMNS = "116"
 
 Tell = Callable[[str], None]
 

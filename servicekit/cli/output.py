@@ -60,7 +60,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -71,6 +71,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
 def count(number: int, noun: str) -> str:
     """Return `1 event` or `3 events`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def times_of_day(timestamps: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the one date of RFC 3339 timestamps in UTC and their times; or no date, and all of it.
+
+    A table of one day repeats the day in no row.
+    """
+    dates = {timestamp.partition("T")[0] for timestamp in timestamps}
+    if len(dates) != 1:
+        return "", list(timestamps)
+    times = [timestamp.partition("T")[2].removesuffix("Z") for timestamp in timestamps]
+    return f"{dates.pop()} UTC", times
 
 
 def shorten(text: str, most: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from servicekit.cli.output import count, emit, print_facts, print_table, say
+from servicekit.cli.output import count, emit, print_facts, print_table, say, times_of_day
 from stage3_service.cli.options import ConfigFile, Json, ProfileFile, ServiceAddress
 
 if TYPE_CHECKING:
@@ -40,11 +40,12 @@ def list_events(
     if as_json:
         emit({"events": events})
         return
+    date, times = times_of_day([str(event["timestamp"]) for event in events])
     print_table(
-        ("seq", "time", "event", "step", "method", "status", "reason"),
-        [_row(event) for event in events],
+        ("seq", "time", "event", "step", "status", "reason"),
+        [_row(event, time) for event, time in zip(events, times, strict=True)],
     )
-    say(count(len(events), "event"))
+    say(count(len(events), "event") + (f", {date}" if date else ""))
 
 
 @app.command("verify")
@@ -117,14 +118,6 @@ def _store_file(config: Path | None, store: Path | None) -> Path:
     return settings.state_dir / STORE_FILE
 
 
-def _row(event: Document) -> list[object]:
-    domain, method = event["domain"], event["method"]
-    return [
-        event["seq"],
-        event["timestamp"],
-        event["event_type"],
-        event["step"],
-        f"{domain}.{method}" if domain else "",
-        event["status"],
-        event["reason"],
-    ]
+def _row(event: Document, time: str) -> list[object]:
+    step = "" if event["step"] is None else f"{event['step']} {event['domain']}.{event['method']}"
+    return [event["seq"], time, event["event_type"], step, event["status"], event["reason"]]

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from servicekit.cli.output import count, emit, print_table, say
+from servicekit.cli.output import count, emit, print_table, say, times_of_day
 from stage4_service.cli.options import Json, ProfileFile, ServiceAddress
 
 app = typer.Typer(
@@ -36,15 +36,18 @@ def list_events(
     if as_json:
         emit({"events": events})
         return
-    columns = ("seq", "timestamp", "event_type", "user_id")
+    date, times = times_of_day([str(event["timestamp"]) for event in events])
     print_table(
         ("seq", "time", "event", "user", "details"),
         [
-            [*(event.get(column) for column in columns), _brief(event.get("details"))]
-            for event in events
+            (
+                *(event["seq"], time, event.get("event_type") or event.get("record_type")),
+                *(event.get("user_id"), _brief(event.get("details"))),
+            )
+            for event, time in zip(events, times, strict=True)
         ],
     )
-    say(count(len(events), "event"))
+    say(count(len(events), "event") + (f", {date}" if date else ""))
 
 
 def _brief(details: object) -> str:

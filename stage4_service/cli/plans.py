@@ -155,7 +155,7 @@ def list_plans(
     if as_json:
         emit({"plans": plans})
         return
-    columns = ("plan_id", "state", "reason", "effects", "user_id", "steps", "create_time")
+    columns = ("plan_id", "state", "reason", "effects", "create_time")
     print_table(columns, [[plan[column] for column in columns] for plan in plans])
 
 

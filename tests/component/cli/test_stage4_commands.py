@@ -133,6 +133,26 @@ def test_an_auditor_reads_and_runs_nothing(command: CommandLine, token_file: Pat
     assert (code, error["reason"]) == (1, "METHOD_NOT_PERMITTED")
 
 
+def test_a_refused_caller_is_told_and_seen_by_the_auditor(
+    command: CommandLine, tmp_path: Path
+) -> None:
+    """An operator is nobody at the clients' door; the auditor's table shows the record."""
+    certificates = command.pair.certificates
+    profile = tmp_path / "operator-as-client.toml"
+    profile.write_text(
+        command.pair.demo_profile.read_text()
+        .replace('"ca.crt"', f'"{certificates}/ca.crt"')
+        .replace('"demo.', f'"{certificates}/operator.')
+    )
+
+    code, error = command.error("stage4", "plan", "list", "--profile", profile)
+    seen = command("stage4", "audit", "list", "--profile", command.pair.auditor_profile)
+
+    assert (code, error["reason"]) == (1, "METHOD_NOT_PERMITTED")
+    assert seen.returncode == 0, seen.stderr
+    assert "caller_refused" in seen.stdout
+
+
 def test_an_unknown_plan_is_not_found(command: CommandLine) -> None:
     """Another client's plan would get the same answer."""
     code, error = command.error("stage4", "plan", "show", "plan_of_nobody")
