@@ -12,21 +12,30 @@ from stage3_service.audit.journal import Writes
 from stage3_service.errors import Reason, Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
     from stage3_service.audit.journal import Journal, Snapshot
     from stage3_service.audit.records import PlanRecord, TokenRecord
-    from stage3_service.tokens.token import CapabilityToken
+    from stage3_service.tokens.issue import IssuedToken
 
 
-def record_issued(journal: Journal, token: CapabilityToken) -> None:
-    """Record a token; it is valid once this returns, and its credential is shown after that.
+def issue(journal: Journal, make: Callable[[datetime], IssuedToken]) -> IssuedToken:
+    """Record the token that `make` returns for the log's own time, and return it.
+
+    The gates judge its life by that time, which a wall clock that was set back does not show. The
+    token is valid once this returns, and its credential is shown after that.
 
     Raises:
         JournalUnavailable: the record could not be made durable; the token is not valid.
+        Exception: whatever `make` raises; no token was issued.
     """
-    journal.record(partial(_issue, token=token), urgent=True)
+    return journal.record(partial(_issue, make=make), urgent=True).answer
 
 
-def _issue(_snapshot: Snapshot, token: CapabilityToken) -> Writes[None]:
+def _issue(snapshot: Snapshot, make: Callable[[datetime], IssuedToken]) -> Writes[IssuedToken]:
+    issued = make(snapshot.now)
+    token = issued.token
     event = NewEvent(
         EventType.TOKEN_ISSUED,
         Status.SUCCESS,
@@ -48,7 +57,7 @@ def _issue(_snapshot: Snapshot, token: CapabilityToken) -> Writes[None]:
             "plan_digest": None if token.plan_digest is None else token.plan_digest.hex(),
         },
     )
-    return Writes(None, (event,), (TokenIssued(token),))
+    return Writes(issued, (event,), (TokenIssued(token),))
 
 
 @dataclass(frozen=True, slots=True)

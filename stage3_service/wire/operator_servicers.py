@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stagegate.stage3.v1 import (
@@ -22,7 +23,7 @@ from stage3_service.audit.reads import EventFilter, TokenCursor
 from stage3_service.audit.records import TokenRecord
 from stage3_service.errors import Reason, Refusal
 from stage3_service.execution.halt import halt, resume
-from stage3_service.execution.token_operations import record_issued, revoke
+from stage3_service.execution.token_operations import issue, revoke
 from stage3_service.tokens.credential import CREDENTIAL_ENTROPY_BYTES
 from stage3_service.tokens.issue import TOKEN_ID_ENTROPY_BYTES, IssuePolicy, issue_token
 from stage3_service.tokens.refusal import IssueRefused
@@ -108,21 +109,21 @@ class TokenServicer(token_service_pb2_grpc.TokenServiceServicer):
         """Issue a token in the name of the calling operator."""
         desk = self._desk
         with _answering(context):
+            make = partial(
+                issue_token,
+                decode_issue_request(request),
+                issued_by=call_facts(context).identity.name,
+                credential_entropy=desk.entropy(CREDENTIAL_ENTROPY_BYTES),
+                id_entropy=desk.entropy(TOKEN_ID_ENTROPY_BYTES),
+                policy=desk.policy,
+            )
             try:
-                issued = issue_token(
-                    decode_issue_request(request),
-                    issued_by=call_facts(context).identity.name,
-                    now=desk.now(),
-                    credential_entropy=desk.entropy(CREDENTIAL_ENTROPY_BYTES),
-                    id_entropy=desk.entropy(TOKEN_ID_ENTROPY_BYTES),
-                    policy=desk.policy,
-                )
+                issued = issue(desk.journal, lambda now: make(now=now))
             except IssueRefused as refused:
                 raise _invalid(refused.field, refused.description) from None
-            record_issued(desk.journal, issued.token)
         record = TokenRecord(issued.token, TokenUsage(), None, expiry_recorded=False)
         return token_service_pb2.IssueTokenResponse(
-            token=encode_token(record, desk.now()), token_hash=issued.credential
+            token=encode_token(record, issued.token.issued_at), token_hash=issued.credential
         )
 
     def GetToken(
