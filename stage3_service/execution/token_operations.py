@@ -88,7 +88,8 @@ def _revoke(snapshot: Snapshot, token_id: str, revoked_by: str, reason: str) -> 
     if record is None:
         raise Refusal(
             Reason.TOKEN_NOT_FOUND,
-            f"no token has the reference {token_id}; list them with `stage3 token list`",
+            # Not repeated: who mistakes a credential for a reference must not find it in a log.
+            "no token has this reference; list them with `stage3 token list`",
         )
     in_flight = tuple(snapshot.running_plans(token_id))
     if record.revoked_at is not None:

@@ -30,7 +30,11 @@ def decode_page_token(token: str, *shape: type[int | str]) -> tuple[int | str, .
         position = json.loads(urlsafe_b64decode(token.encode()))
     except (ValueError, RecursionError):
         position = None
-    if not isinstance(position, list) or [type(item) for item in position] != list(shape):
+    if (
+        not isinstance(position, list)
+        or [type(item) for item in position] != list(shape)
+        or not all(_can_be_stored(item) for item in position)
+    ):
         description = "is not a token of this list; ask for the first page"
         raise Refusal(
             Reason.REQUEST_INVALID,
@@ -38,3 +42,8 @@ def decode_page_token(token: str, *shape: type[int | str]) -> tuple[int | str, .
             (("page_token", description),),
         )
     return tuple(position)
+
+
+def _can_be_stored(item: int | str) -> bool:
+    """Return whether the store could hold it: a query for anything else is an error of its own."""
+    return 0 <= item < 2**63 if isinstance(item, int) else item.isascii()
