@@ -7,6 +7,7 @@ the first step. Deliberately absent: any way to admit a plan whose request ident
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from stage3_service.audit.changes import PlanAdmitted, PlanRefused, TokenFirstUs
 from stage3_service.audit.event import EventType, NewEvent, Status
 from stage3_service.audit.journal import Writes
 from stage3_service.audit.outcome import PlanOutcome
+from stage3_service.authorization.denial_budget import OTHER_CALLERS
 from stage3_service.authorization.gate import Denial, DenialReason, GateName
 from stage3_service.authorization.limit_gate import AdmissionFacts, decide_admission_limits
 from stage3_service.authorization.scope_gate import decide_scope
@@ -29,7 +31,7 @@ from stage3_service.execution.start_step import (
     start_or_end,
     token_facts,
 )
-from stage3_service.execution.submission import is_identifier
+from stage3_service.execution.submission import is_client, is_identifier
 from stage3_service.tokens.credential import keys_match
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from stage3_service.execution.house import House
     from stage3_service.execution.plan_run import NextStep, PlanRun
     from stage3_service.execution.submission import Submission
+
+_FIELD = re.compile(r"(?:[a-z_]+(?:\[[0-9]+\])?(?:\.[a-z_]+)?)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +271,8 @@ def _refuse(
 
 def invalid(path: str, description: str) -> Refusal:
     """Return the refusal of a submission whose first error is at `path`."""
-    return Refusal(Reason.PLAN_INVALID, f"{path}: {description}", ((path, description),))
+    message = f"{path}: {description}" if path else description
+    return Refusal(Reason.PLAN_INVALID, message, ((path, description),))
 
 
 def refuse_malformed(
@@ -276,12 +281,15 @@ def refuse_malformed(
     """Refuse a submission that no gate can be asked about.
 
     The event names the plan only where its identifier is well formed and fresh: a plan has one
-    terminal event, and nothing a caller wrote reaches the log unread.
+    terminal event, and nothing a caller wrote reaches the log unread. Callers that are none share
+    one budget, and the field is named down to `parameters` only, whose keys are the client's own.
     """
-    if not budget.spend(submission.caller, snapshot.now):
+    payer = submission.caller if is_client(submission.caller) else OTHER_CALLERS
+    if not budget.spend(payer, snapshot.now):
         return _overloaded()
     fresh = is_identifier(submission.plan_id) and not snapshot.plan_is_known(submission.plan_id)
-    field = refusal.violations[0][0] if refusal.violations else "plan_digest"
+    path = refusal.violations[0][0] if refusal.violations else "plan_digest"
+    field = invariant(_FIELD.match(path), "a pattern that matches nothing too found no match")[0]
     event = NewEvent(
         EventType.EXECUTION_DENIED,
         Status.DENIED,
@@ -291,7 +299,7 @@ def refuse_malformed(
     )
     return Writes(
         Refused(refusal),
-        (*suppressed_events(budget, submission.caller), event),
+        (*suppressed_events(budget, payer), event),
         (PlanRefused(submission.plan_id),) if fresh else (),
     )
 

@@ -20,6 +20,11 @@ def is_identifier(text: str) -> bool:
     return _IDENTIFIER.fullmatch(text) is not None
 
 
+def is_client(text: str) -> bool:
+    """Return whether `text` names a client, `spiffe://<trust domain>/client/<name>`."""
+    return _CALLER.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """Hold one submission. `token_key` is the SHA-256 of the presented credential, never itself."""
@@ -36,7 +41,7 @@ class Submission:
         for path, text in (("plan_id", self.plan_id), ("request_id", self.request_id)):
             if not is_identifier(text):
                 return path, "must be 1 to 128 characters of [A-Za-z0-9._-]"
-        if _CALLER.fullmatch(self.caller) is None:
+        if not is_client(self.caller):
             return "caller", "must be spiffe://<trust domain>/client/<name>"
         if len(self.claimed_digest) != DIGEST_BYTES:
             return "plan_digest", f"must be {DIGEST_BYTES} bytes"

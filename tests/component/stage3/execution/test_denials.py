@@ -64,3 +64,54 @@ def test_a_spent_budget_neither_consumes_the_request_nor_denies_a_good_plan(
     assert frugal.send(good).kind == "completed"
     (suppressed,) = frugal.events(event_type="DENIALS_SUPPRESSED")
     assert suppressed["additional_data"]["count"] == 1
+
+
+def test_the_log_names_no_key_of_a_malformed_plan(stage3: Stage3UnderTest) -> None:
+    """The client is told where; the log ends at `parameters`, whose keys may be anything."""
+    token = stage3.issue()
+    malformed = {
+        "domain": "text",
+        "method": "upper",
+        "parameters_json": b'{"patient-17": {"hiv": NaN}}',
+    }
+
+    answer = stage3.run(token.token_hash, malformed)
+
+    assert answer.error is not None
+    assert answer.error.violations == (("steps[0].parameters.patient-17.hiv", "NaN or Infinity"),)
+    (event,) = stage3.events(event_type="EXECUTION_DENIED")
+    assert event["additional_data"] == {"field": "steps[0].parameters", "terminal": True}
+
+
+def test_a_plan_that_is_too_large_as_a_whole_names_no_field(stage3: Stage3UnderTest) -> None:
+    """A sentence that concerns the document begins with no colon."""
+    token = stage3.issue()
+    large = {
+        "domain": "text",
+        "method": "upper",
+        "parameters_json": b'{"text":"%s"}' % (b"x" * 300_000),
+    }
+
+    answer = stage3.run(token.token_hash, large)
+
+    assert answer.error is not None
+    assert answer.error.message == "must have at most 262144 bytes"
+    (event,) = stage3.events(event_type="EXECUTION_DENIED")
+    assert event["additional_data"] == {"field": "", "terminal": True}
+
+
+def test_callers_that_name_no_client_share_one_budget_and_no_line_of_the_log(
+    frugal: Stage3UnderTest,
+) -> None:
+    """A compromised Stage-4 can send any text as a caller: none of it is kept or recorded."""
+    token = frugal.issue()
+    steps = [step("text", "upper", text="a")]
+    nonsense = [f"nobody-{number}-" + "x" * 10_000 for number in range(BURST + 2)]
+
+    reasons = [
+        frugal.send(frugal.request(token.token_hash, steps, caller=caller)).reason
+        for caller in nonsense
+    ]
+
+    assert reasons == ["PLAN_INVALID"] * BURST + ["OVERLOADED"] * 2
+    assert "nobody" not in str(frugal.events())
