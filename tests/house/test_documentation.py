@@ -7,6 +7,7 @@ import ast
 import hashlib
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from enum import Enum
 from glob import has_magic
@@ -276,6 +277,21 @@ def test_every_violation_type_has_its_door_on_the_page() -> None:
     assert [(names(row[0])[0], names(row[1])[0]) for row in table] == [
         (violation.value, door.value) for violation, door in OBSERVABLE_AT.items()
     ]
+
+
+def test_the_page_shows_the_layers_that_are_enforced() -> None:
+    """ARCHITECTURE.md draws the layers of pyproject.toml, name for name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    drawn = " ".join(section("ARCHITECTURE.md", "Which way imports point").split())
+    layered = [
+        contract
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    ]
+
+    assert len(layered) == 3
+    for contract in layered:
+        assert " → ".join(contract["layers"]) in drawn, contract["id"]
 
 
 def paths_named(text: str) -> set[str]:
