@@ -67,14 +67,14 @@ def resolve_bindings(
     something. Without a binding the bytes are the client's own; with one they are RFC 8785.
 
     Raises:
-        BindingUnresolved: a source is missing, has not the expected type, cannot be put where the
-            target path says, or makes the parameters exceed the limits.
+        BindingUnresolved: a source is missing, has not the expected type, exceeds the limits by
+            itself, cannot be put where the target path says, or makes the parameters exceed them.
     """
     if not bindings:
         return ResolvedParameters(step.parameters, step.parameters_json)
     parameters = {key: copy_json(member) for key, member in step.parameters.items()}
     for binding in bindings:
-        _fill(parameters, step, binding, outputs)
+        _fill(parameters, step, binding, outputs, limits)
     return ResolvedParameters(
         parameters,
         _bounded_bytes(parameters, bindings[-1].index, limits),
@@ -114,6 +114,7 @@ def _fill(
     step: Step,
     binding: Binding,
     outputs: Mapping[int, JsonValue],
+    limits: JsonLimits,
 ) -> None:
     if binding.target_step != step.index:
         raise BindingUnresolved(binding.index, f"fills step {binding.target_step}, not this one")
@@ -126,10 +127,29 @@ def _fill(
     expected = binding.expected_type
     if expected is not None and not has_type(value, expected):
         raise BindingUnresolved(binding.index, f"the value is not of type {expected}")
+    # Before it is copied: an output may be much larger than parameters, and many bindings may each
+    # fill it in.
+    if _outgrows(value, limits):
+        raise BindingUnresolved(binding.index, "the value is larger than parameters may be")
     try:
         write_path(parameters, binding.target_path, value)
     except PathUnresolved as unresolved:
         raise BindingUnresolved(binding.index, f"target_path: {unresolved}") from None
+
+
+def _outgrows(value: JsonValue, limits: JsonLimits) -> bool:
+    """Return whether a value is too large by itself, looking no further than the limits."""
+    seen, characters, pending = 0, 0, [value]
+    while pending and seen + len(pending) <= limits.max_values and characters <= limits.max_bytes:
+        item = pending.pop()
+        seen += 1
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+        elif isinstance(item, str):
+            characters += len(item)
+    return bool(pending) or characters > limits.max_bytes
 
 
 def _bounded_bytes(parameters: dict[str, JsonValue], last: int, limits: JsonLimits) -> bytes:

@@ -231,6 +231,27 @@ class TestRefused:
         error = unresolved(binding(target_path=".".join("x" * 13)), outputs=outputs)
         assert "the filled parameters" in error.description
 
+    @pytest.mark.parametrize(
+        ("fits", "outgrows"),
+        [
+            ([0] * 7, [0] * 10),
+            ({"a": [0] * 6}, {"a": [0] * 9}),
+            ("x" * 90, "x" * 101),
+            (["x" * 40] * 2, ["x" * 51] * 2),
+        ],
+        ids=["values", "nested values", "a string", "strings"],
+    )
+    def test_a_value_that_outgrows_the_limits_alone_is_not_copied(
+        self, fits: Any, outgrows: Any
+    ) -> None:
+        """The binding is named that brought it: not the last one, after all have been copied."""
+        limits = JsonLimits(max_values=10, max_bytes=100)
+        assert resolve(binding(), outputs={0: {"a": fits}}, parameters={}, limits=limits).filled
+        many = [binding(target_path=f"x{index}", index=index) for index in range(64)]
+        error = unresolved(*many, outputs={0: {"a": outgrows}}, parameters={}, limits=limits)
+        assert error.index == 0
+        assert error.description == "the value is larger than parameters may be"
+
     def test_a_value_without_a_canonical_form_is_refused(self) -> None:
         """An output that slipped through unparsed does not reach a domain."""
         error = unresolved(binding(), outputs={0: {"a": float("nan")}})
