@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from stage3_service.audit.records import TokenRecord
     from stage3_service.store.token_rows import TokenRows
 
-_TOKENS = (
-    f"SELECT {TOKEN_COLUMNS}, t.issued_us FROM tokens t "  # noqa: S608 - constants
-)
+_TOKENS = f"SELECT {TOKEN_COLUMNS}, t.issued_us FROM tokens t "  # noqa: S608 - constants
 
 
 class SqliteOperatorReads:

@@ -6,6 +6,7 @@ A token never changes, so that it is decoded once and kept; what has become of i
 from __future__ import annotations
 
 import json
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from stage3_service.audit.records import TokenRecord
@@ -36,6 +37,7 @@ class TokenRows:
 
     def __init__(self) -> None:
         self._kept: dict[str, CapabilityToken] = {}
+        self._keeping = Lock()
 
     def decode(self, row: Sequence[Any]) -> TokenRecord:
         """Return the token in a row of TOKEN_COLUMNS."""
@@ -43,9 +45,10 @@ class TokenRows:
         token = self._kept.get(token_id)
         if token is None:
             token = _decode_document(token_id, token_key, document)
-            if len(self._kept) >= KEPT_TOKENS:
-                self._kept.pop(next(iter(self._kept), ""), None)
-            self._kept[token_id] = token
+            with self._keeping:
+                if len(self._kept) >= KEPT_TOKENS:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[token_id] = token
         return TokenRecord(
             token=token,
             usage=TokenUsage(
