@@ -6,7 +6,7 @@ their events. Deliberately absent: a change that deletes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class TokenRevoked:
     """Leave a tombstone that outlives the token."""
 
     token_id: str
-    token_key: bytes
+    token_key: bytes = field(repr=False)
     at: datetime
 
 
@@ -73,7 +73,7 @@ class PlanAdmitted:
     plan_id: str
     scope: RequestScope
     plan_digest: bytes
-    token_key: bytes
+    token_key: bytes = field(repr=False)
     token_id: str
     steps: int
     at: datetime

@@ -79,7 +79,7 @@ class NewEvent:
     method: str | None = None
     reason: str | None = None
     additional_data: Mapping[str, JsonValue] = field(default_factory=lambda: _NO_DATA)
-    salts: tuple[tuple[str, bytes], ...] = ()
+    salts: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a denial without a reason: it could not be explained afterwards."""

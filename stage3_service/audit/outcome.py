@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -38,7 +38,7 @@ class PlanOutcome:
 
     kind: OutcomeKind
     effects: Effects
-    result_json: bytes = b""
+    result_json: bytes = field(default=b"", repr=False)
     reason: str = ""
     step: int = 0
     message: str = ""

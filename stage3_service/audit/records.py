@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class PlanRecord:
     plan_id: str
     scope: RequestScope
     plan_digest: bytes
-    token_key: bytes
+    token_key: bytes = field(repr=False)
     token_id: str
     steps: int
     running_step: int | None

@@ -6,7 +6,7 @@ and only a durable intent invokes a domain.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from servicekit.invariant import invariant
@@ -34,7 +34,7 @@ class AuthorizedStep:
     index: int
     domain: str
     method: str
-    parameters_json: bytes
+    parameters_json: bytes = field(repr=False)
     max_duration_s: float
     reserved_bytes: int
 
@@ -48,7 +48,7 @@ class PreparedStep:
     """
 
     step: Step
-    parameters_json: bytes
+    parameters_json: bytes = field(repr=False)
     data_denial: Denial | None
 
 

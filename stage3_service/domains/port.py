@@ -8,7 +8,7 @@ mistake. Deliberately absent: time limits (`adapters.bounded_call`), reading of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 MAX_FAILURE_MESSAGE_BYTES = 1024
@@ -24,7 +24,7 @@ class Invocation:
     """
 
     method: str
-    parameters_json: bytes
+    parameters_json: bytes = field(repr=False)
     deadline_s: float
     idempotency_key: str
 
@@ -43,7 +43,7 @@ class Invocation:
 class Output:
     """The method succeeded; `json_bytes` is what it returned, not yet trusted or bounded."""
 
-    json_bytes: bytes
+    json_bytes: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a mutable buffer, which its domain could still change after it was read.

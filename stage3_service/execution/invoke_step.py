@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
 from stage3_service.domains.answer import AnswerInvalid, read_answer
@@ -31,8 +31,8 @@ class Answered:
     """Hold what came back: the outcome to record, and the output where there is one."""
 
     outcome: StepOutcome
-    output_json: bytes = b""
-    output: JsonValue = None
+    output_json: bytes = field(default=b"", repr=False)
+    output: JsonValue = field(default=None, repr=False)
 
 
 def invoke_step(

@@ -6,7 +6,7 @@ on state that another plan could change; gate 4 reports the verdict in its place
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from servicekit.tlog.commitment import SALT_BYTES, commitment
@@ -27,7 +27,7 @@ class CommittedBytes:
     """Hold what an event says about bytes it must not contain, and the salts kept beside it."""
 
     facts: Mapping[str, JsonValue]
-    salts: tuple[tuple[str, bytes], ...]
+    salts: tuple[tuple[str, bytes], ...] = field(repr=False)
 
 
 NOTHING_COMMITTED = CommittedBytes({}, ())

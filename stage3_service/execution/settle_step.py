@@ -5,7 +5,7 @@ B2 of a step joins B1 of the next, and B3 joins the last B2, so that n steps cos
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
 from servicekit.invariant import invariant
@@ -58,12 +58,12 @@ StepOutcome = Succeeded | Failed | Silent
 class Following:
     """Hold what comes after a success: the next step, or the plan's result where it was the last.
 
-    `stop` is why no further step may start, where something outside the log says so.
+    `draining` says that the service is ending and starts no further step.
     """
 
     step: NextStep | None
-    result_json: bytes = b""
-    stop: Reason | None = None
+    result_json: bytes = field(default=b"", repr=False)
+    draining: bool = False
 
 
 def settle_step(
@@ -114,7 +114,8 @@ def _settle_success(
         return draft.end(
             OutcomeKind.COMPLETED, progress.effects(), result_json=following.result_json
         )
-    stop = following.stop or (None if snapshot.halt is None else Reason.SERVICE_HALTED)
+    time_left_s = run.call.time_left_s()
+    stop = _reason_to_stop(snapshot, run, following, time_left_s)
     if stop is not None:
         draft.changes.append(TokenCharged(token_id, 0, difference))
         waiting = following.step.prepared.step
@@ -138,8 +139,20 @@ def _settle_success(
         progress,
         following.step,
         house,
+        time_left_s=time_left_s,
         settled_bytes=difference,
     )
+
+
+def _reason_to_stop(
+    snapshot: Snapshot, run: PlanRun, following: Following, time_left_s: float
+) -> Reason | None:
+    # The service first: when it ends it cancels calls itself, and their clients did not.
+    if following.draining or snapshot.halt is not None:
+        return Reason.PLAN_HALTED
+    if run.call.cancelled():
+        return Reason.CLIENT_CANCELLED
+    return Reason.DEADLINE if time_left_s <= 0 else None
 
 
 def _settle_failure(
@@ -182,6 +195,6 @@ def _leave_in_doubt(
 
 _STOPPED = {
     Reason.CLIENT_CANCELLED: "the client gave up; no further step was started",
-    Reason.DEADLINE_EXCEEDED: "the deadline passed; no further step was started",
-    Reason.SERVICE_HALTED: "the service was halted; no further step was started",
+    Reason.DEADLINE: "the deadline passed; no further step was started",
+    Reason.PLAN_HALTED: "the service was halted between two steps; no further step was started",
 }

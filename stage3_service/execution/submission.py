@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Submission:
     """Hold one submission. `token_key` is the SHA-256 of the presented credential, never itself."""
 
     plan: RawPlan
-    token_key: bytes
+    token_key: bytes = field(repr=False)
     plan_id: str
     request_id: str
     caller: str
