@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from stage3_service.audit.changes import TokenIssued, TokenRevoked
-from stage3_service.audit.event import EventType, NewEvent, Status
+from stage3_service.audit.event import EventType, NewEvent, Status, format_timestamp
 from stage3_service.audit.journal import Writes
 from stage3_service.errors import Reason, Refusal
 
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from servicekit.ijson import JsonValue
     from stage3_service.audit.journal import Journal, Snapshot
     from stage3_service.audit.records import PlanRecord, TokenRecord
     from stage3_service.tokens.issue import IssuedToken
+    from stage3_service.tokens.resource_limits import ResourceLimits
 
 
 def issue(journal: Journal, make: Callable[[datetime], IssuedToken]) -> IssuedToken:
@@ -35,7 +37,7 @@ def issue(journal: Journal, make: Callable[[datetime], IssuedToken]) -> IssuedTo
 
 def _issue(snapshot: Snapshot, make: Callable[[datetime], IssuedToken]) -> Writes[IssuedToken]:
     issued = make(snapshot.now)
-    token = issued.token
+    token, limits = issued.token, issued.token.resource_limits
     event = NewEvent(
         EventType.TOKEN_ISSUED,
         Status.SUCCESS,
@@ -49,15 +51,35 @@ def _issue(snapshot: Snapshot, make: Callable[[datetime], IssuedToken]) -> Write
             "capability": token.capability,
             "client_identities": list(token.client_identities),
             "domain_scope": list(token.domain_scope),
-            "expires_at": token.expires_at.isoformat(),
+            "expires_at": format_timestamp(token.expires_at),
             "issued_by": token.issued_by,
             "method_scope": {
                 domain: list(methods) for domain, methods in token.method_scope.items()
             },
             "plan_digest": None if token.plan_digest is None else token.plan_digest.hex(),
+            # Gate 3's own question: without it nobody could replay the gates over the log.
+            "resource_limits": {
+                "max_frequency": (
+                    None if limits.max_frequency is None else str(limits.max_frequency)
+                ),
+                "max_invocations": limits.max_invocations,
+                "max_response_bytes": limits.max_response_bytes,
+                "max_total_response_bytes": limits.max_total_response_bytes,
+            },
         },
     )
     return Writes(issued, (event,), (TokenIssued(token),))
+
+
+def _limits(limits: ResourceLimits) -> dict[str, JsonValue]:
+    """Return every limit by name: without them nobody could decide gate 3 again from the log."""
+    frequency = limits.max_frequency
+    return {
+        "max_frequency": None if frequency is None else str(frequency),
+        "max_invocations": limits.max_invocations,
+        "max_response_bytes": limits.max_response_bytes,
+        "max_total_response_bytes": limits.max_total_response_bytes,
+    }
 
 
 @dataclass(frozen=True, slots=True)

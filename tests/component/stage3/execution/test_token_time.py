@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,3 +43,22 @@ def test_a_clock_that_is_not_believed_dates_no_token(
     after = stage3.issue().token
 
     assert after.issue_time.ToMicroseconds() == before.issue_time.ToMicroseconds()
+
+
+def test_the_log_alone_tells_what_was_granted(stage3: Stage3UnderTest) -> None:
+    """Every gate can be asked again from TOKEN_ISSUED: limits and expiry are in it."""
+    stage3.issue(
+        lifetime_seconds=60, limits={"max_invocations": 3, "max_frequency": "1 per 9 seconds"}
+    )
+
+    (event,) = stage3.events(event_type="TOKEN_ISSUED")
+
+    assert event["additional_data"]["resource_limits"] == {
+        "max_frequency": "1 per 9 seconds",
+        "max_invocations": 3,
+        "max_response_bytes": None,
+        "max_total_response_bytes": None,
+    }
+    issued, expires = event["timestamp"], event["additional_data"]["expires_at"]
+    assert (datetime.fromisoformat(expires) - datetime.fromisoformat(issued)).seconds == 60
+    assert len(expires) == len(issued)
