@@ -8,9 +8,9 @@ masked where the plan is printed, and a plan is never pickled.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, Self, cast
 
-from stage4_service.frozen_json import FrozenArray, FrozenObject, FrozenValue, freeze
+from stage4_service.frozen_json import FrozenArray, FrozenObject, FrozenValue, freeze, sealed_slot
 from stage4_service.limits import PlanLimits
 from stage4_service.plan_validator import PlanInvalid, first_violation
 
@@ -30,22 +30,26 @@ class Stage4ExecutionPlan:
     __slots__ = ("_document",)
     _document: FrozenObject
 
-    def __init__(self, /, **plan_document: object) -> None:
+    # Not `__init__`, which anybody may call again with another document.
+    def __new__(cls, /, **plan_document: object) -> Self:
+        """Validate, copy and keep the document that the arguments spell."""
         # Python's way to leave an argument out. A document that spells null is refused.
         if plan_document.get("data_bindings", ()) is None:
             del plan_document["data_bindings"]
-        object.__setattr__(self, "_document", _frozen(plan_document, _DEFAULT_LIMITS))
+        return cls.from_document(plan_document)
+
+    def __init_subclass__(cls) -> NoReturn:
+        # A subclass could answer for its fields with values that nobody validated.
+        raise TypeError("Stage4ExecutionPlan has no subclasses")
 
     @classmethod
-    def from_document(
-        cls, document: object, limits: PlanLimits = _DEFAULT_LIMITS
-    ) -> Stage4ExecutionPlan:
+    def from_document(cls, document: object, limits: PlanLimits = _DEFAULT_LIMITS) -> Self:
         """Make a plan of a parsed document, within `limits`.
 
         Raises: PlanInvalid.
         """
-        plan = cls.__new__(cls)
-        object.__setattr__(plan, "_document", _frozen(document, limits))
+        plan = object.__new__(cls)
+        _fill(plan, _frozen(document, limits))
         return plan
 
     @property
@@ -97,14 +101,17 @@ class Stage4ExecutionPlan:
         )
         return f"{type(self).__name__}({shown})"
 
-    def __copy__(self) -> Stage4ExecutionPlan:
+    def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self, memo: object) -> Stage4ExecutionPlan:
+    def __deepcopy__(self, memo: object) -> Self:
         return self
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a plan holds a credential and is not pickled")
+
+
+_fill = sealed_slot(Stage4ExecutionPlan, "_document")
 
 
 def _frozen(document: object, limits: PlanLimits) -> FrozenValue:

@@ -6,9 +6,9 @@ absent: any way to build one from data that was not copied first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, Self, TypeAlias
 
 from servicekit.ijson import JsonValue
 
@@ -54,9 +54,12 @@ class FrozenObject(Mapping[str, Any]):
     __slots__ = ("_members",)
     _members: Mapping[str, FrozenValue]
 
-    def __init__(self, members: Mapping[str, FrozenValue]) -> None:
+    # Not `__init__`, which anybody may call again.
+    def __new__(cls, members: Mapping[str, FrozenValue]) -> Self:
         """Hold a private copy of `members`, whose values are frozen already."""
-        object.__setattr__(self, "_members", MappingProxyType(dict(members)))
+        self = super().__new__(cls)
+        _fill(self, MappingProxyType(dict(members)))
+        return self
 
     def __getitem__(self, key: str) -> Any:  # noqa: ANN401 - JSON, read like json.loads's answer
         """Return the member `key`."""
@@ -95,6 +98,17 @@ class FrozenObject(Mapping[str, Any]):
     def copy(self) -> dict[str, Any]:
         """Return plain mutable data that shares nothing with this object."""
         return {key: thaw(member) for key, member in self._members.items()}
+
+
+def sealed_slot(owner: type, name: str) -> Callable[[object, object], None]:
+    """Make a slot read-only, to `object.__setattr__` too; return the one way left to fill it."""
+    slot = owner.__dict__[name]
+    setattr(owner, name, property(slot.__get__))
+    fill: Callable[[object, object], None] = slot.__set__
+    return fill
+
+
+_fill = sealed_slot(FrozenObject, "_members")
 
 
 def freeze(value: object) -> FrozenValue:

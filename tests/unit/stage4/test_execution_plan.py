@@ -32,6 +32,29 @@ def test_a_plan_can_be_made_of_another_plans_parts() -> None:
     assert again.copy() == PLAN
 
 
+def test_no_way_around_the_setters_changes_a_plan() -> None:
+    """Expect a second construction and `object.__setattr__` to leave a valid plan as it was."""
+    plan = Stage4ExecutionPlan(**a_plan())
+    step: Any = plan.steps[0]
+    initialize: Any = plan.__init__  # type: ignore[misc]
+    initialize(**a_plan(user_id="eve"))
+    step.__init__({"domain": "other"})
+    for holder, slot in ((plan, "_document"), (step, "_members")):
+        with pytest.raises(AttributeError):
+            object.__setattr__(holder, slot, FrozenObject({}))
+        with pytest.raises(AttributeError):
+            object.__delattr__(holder, slot)
+    assert plan.copy() == PLAN
+
+
+def test_a_plan_has_no_subclass_that_could_answer_for_it() -> None:
+    """Expect `isinstance` to mean that the fields are those that were validated."""
+    with pytest.raises(TypeError, match="no subclasses"):
+        type("Other", (Stage4ExecutionPlan,), {})
+    with pytest.raises(PlanInvalid):
+        Stage4ExecutionPlan.__new__(Stage4ExecutionPlan)
+
+
 def test_a_plan_equals_plans_only_and_has_no_hash() -> None:
     """Expect no accidental equality with a document, and no use as a key."""
     plan: object = Stage4ExecutionPlan(**a_plan())
