@@ -14,6 +14,7 @@ from stage4_service.limits import PlanLimits
 
 # The greatest integer that every double-based JSON reader reads exactly (RFC 7493, section 2.2).
 MAX_SAFE_INTEGER: Final = 2**53 - 1
+_TOO_LARGE: Final = "is an integer beyond ±(2^53-1)"
 
 
 class JsonFault:
@@ -109,6 +110,9 @@ class _Walk:
 
 
 def _number_fault(number: float) -> JsonFault | None:
+    # Asked of floats only: an int too large for a double is an error to these functions.
+    if isinstance(number, int):
+        return JsonFault(_TOO_LARGE) if abs(number) > MAX_SAFE_INTEGER else None
     if not math.isfinite(number):
         return JsonFault("is not a finite number")
     if number == 0 and math.copysign(1, number) < 0:
@@ -116,5 +120,5 @@ def _number_fault(number: float) -> JsonFault | None:
     # Also for a float: the canonical form of 1e300 is an integer literal, which no strict reader
     # would accept back.
     if abs(number) > MAX_SAFE_INTEGER and number == math.floor(number):
-        return JsonFault("is an integer beyond ±(2^53-1)")
+        return JsonFault(_TOO_LARGE)
     return None

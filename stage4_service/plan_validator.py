@@ -106,7 +106,8 @@ def _fields_violation(
     for field in required:
         if field not in members:
             return Violation(_member(path, field), "required field is missing")
-    extra = [key for key in members if key not in required and key not in optional]
+    # Only strings are compared: what else a key does when asked is not a parser's doing.
+    extra = [k for k in members if type(k) is not str or (k not in required and k not in optional)]
     if not extra:
         return None
     names = sorted(key for key in extra if type(key) is str)

@@ -190,6 +190,30 @@ anything = st.recursive(
 FIELDS = ["user_id", "token_hash", "trigger_type", "steps", "data_bindings", "more"]
 
 
+@pytest.mark.parametrize("number", [10**400, -(10**400), 2**53, 2**1024])
+def test_an_integer_of_any_size_gets_a_verdict(number: int) -> None:
+    """Expect the same words for an integer that not even a double could hold."""
+    assert validate_strict_json_plan(_one_step(x=number)) == (
+        False,
+        "steps[0].parameters.x: is an integer beyond ±(2^53-1)",
+    )
+
+
+def test_a_key_that_refuses_to_be_compared_gets_a_verdict() -> None:
+    """Expect the validator to ask no question of a key that only strings answer."""
+
+    class Key:
+        __hash__ = object.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError
+
+    document: dict[object, object] = {**a_plan()}
+    document[Key()] = 1
+    verdict = validate_strict_json_plan(document)
+    assert verdict == (False, "has a field name that is not a string")
+
+
 @given(st.dictionaries(st.sampled_from(FIELDS), anything), st.booleans())
 def test_no_document_makes_the_validator_raise_or_waver(
     changes: dict[str, Any], whole: bool
