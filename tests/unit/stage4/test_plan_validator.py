@@ -208,7 +208,7 @@ def test_a_key_that_refuses_to_be_compared_gets_a_verdict() -> None:
         def __eq__(self, other: object) -> bool:
             raise AssertionError
 
-    document: dict[object, object] = {**a_plan()}
+    document: dict[Any, Any] = a_plan()
     document[Key()] = 1
     verdict = validate_strict_json_plan(document)
     assert verdict == (False, "has a field name that is not a string")
