@@ -49,10 +49,14 @@ class SqliteOperatorReads:
     ) -> tuple[list[EventRow], int | None]:
         """Return up to `size` events after `after_seq`, oldest first, and the next cursor."""
         conditions, parameters = ["seq > ?"], list[Any]([after_seq])
+        # The first of them is the rarest: a plan has few events, a token and a type any number. A
+        # plus keeps SQLite, which knows no numbers, from the indexes of the others.
+        plus = ""
         for column in ("plan_id", "token_id", "event_type"):
             if wanted := getattr(only, column):
-                conditions.append(f"{column} = ?")
+                conditions.append(f"{plus}{column} = ?")
                 parameters.append(wanted)
+                plus = "+"
         rows = self._read(
             "SELECT seq, leaf, event_type, time_us FROM events "  # noqa: S608 - names of columns
             f"WHERE {' AND '.join(conditions)} ORDER BY seq LIMIT ?",

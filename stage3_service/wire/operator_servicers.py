@@ -18,6 +18,7 @@ from stagegate.stage3.v1 import (
 )
 
 from servicekit.serving.call_facts import call_facts
+from servicekit.store.errors import StoreError
 from stage3_service.audit.journal import JournalUnavailable
 from stage3_service.audit.reads import EventFilter, TokenCursor
 from stage3_service.audit.records import TokenRecord
@@ -73,13 +74,13 @@ def _answering(context: grpc.ServicerContext) -> Iterator[None]:
         yield
     except Refusal as refusal:
         STATUSES.abort(context, wire_error(refusal))
-    except JournalUnavailable:
+    except (JournalUnavailable, StoreError):
         STATUSES.abort(
             context,
             wire_error(
                 Refusal(
                     Reason.AUDIT_UNAVAILABLE,
-                    "the audit log cannot be written; look at the service's log",
+                    "the audit log cannot be used; look at the service's log",
                 )
             ),
         )
@@ -219,16 +220,18 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         self._desk = desk
 
     def GetStatus(
-        self, _request: operator_service_pb2.GetStatusRequest, _context: grpc.ServicerContext
+        self, _request: operator_service_pb2.GetStatusRequest, context: grpc.ServicerContext
     ) -> operator_service_pb2.GetStatusResponse:
         """Say whether steps may start, and why not."""
         desk = self._desk
+        with _answering(context):
+            plans_running, halted = desk.reads.plans_running(), desk.reads.halt()
         response = operator_service_pb2.GetStatusResponse(
             version=desk.version,
             tree_size=desk.ledger.head.size,
-            plans_running=desk.reads.plans_running(),
+            plans_running=plans_running,
         )
-        if (halted := desk.reads.halt()) is not None:
+        if halted is not None:
             response.halt_reason = halted[0]
             response.halt_time.CopyFrom(timestamp_of_us(halted[1]))
         elif desk.ledger.poisoned is not None:

@@ -6,14 +6,23 @@ import json
 from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING
 
+import apsw
 import grpc
 import pytest
-from stagegate.stage3.v1 import audit_service_pb2, token_service_pb2
+from stagegate.stage3.v1 import audit_service_pb2, operator_service_pb2, token_service_pb2
 
 from servicekit.serving.client_errors import decode_rpc_error
-from tests.harness.stage3 import TIMEOUT_S
+from stage3_service.audit.reads import EventFilter
+from stage3_service.bootstrap import create_state
+from stage3_service.settings import STORE_FILE
+from stage3_service.store.operator_reads import SqliteOperatorReads
+from stage3_service.store.token_rows import TokenRows
+from tests.harness.stage3 import TIMEOUT_S, stage3_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from tests.harness.stage3 import Stage3UnderTest
 
 
@@ -66,3 +75,71 @@ def test_a_position_that_no_token_can_have_is_no_page_token(
         )
 
     assert decode_rpc_error(caught.value).reason == "REQUEST_INVALID"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda stage3: stage3.events(),
+        lambda stage3: stage3.operator().GetStatus(
+            operator_service_pb2.GetStatusRequest(), timeout=TIMEOUT_S
+        ),
+        lambda stage3: stage3.operator().Resume(
+            operator_service_pb2.ResumeRequest(reason="go on"), timeout=TIMEOUT_S
+        ),
+    ],
+    ids=["ListEvents", "GetStatus", "Resume"],
+)
+def test_a_log_that_cannot_be_used_is_no_incident(
+    stage3: Stage3UnderTest, ask: Callable[[Stage3UnderTest], object]
+) -> None:
+    """Whether it is read or written, an operator is told what is the matter."""
+    stage3.service._ledger.close()
+
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(stage3)
+
+    assert decode_rpc_error(caught.value).reason == "AUDIT_UNAVAILABLE"
+
+
+class _AskedOf:
+    """Stand for a ledger and keep what it is asked."""
+
+    def __init__(self) -> None:
+        self.sql = ""
+
+    def read(self, query: Callable[[_AskedOf], object]) -> object:
+        return query(self)
+
+    def rows(self, sql: str, _parameters: object = ()) -> list[object]:
+        self.sql = sql
+        return []
+
+
+@pytest.mark.parametrize(
+    ("only", "index"),
+    [
+        (EventFilter(plan_id="p", token_id="t", event_type="e"), "events_by_plan"),
+        (EventFilter(plan_id="p", token_id="t"), "events_by_plan"),
+        (EventFilter(plan_id="p", event_type="e"), "events_by_plan"),
+        (EventFilter(token_id="t", event_type="e"), "events_by_token"),
+        (EventFilter(event_type="e"), "events_by_type"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_events_are_found_by_the_rarest_of_their_names(
+    tmp_path: Path, only: EventFilter, index: str
+) -> None:
+    """A plan's few events are not looked for among all those of its token."""
+    settings = stage3_settings(tmp_path)
+    create_state(settings)
+    asked = _AskedOf()
+    SqliteOperatorReads(asked, TokenRows()).event_page(10, -1, only)  # type: ignore[arg-type]
+
+    connection = apsw.Connection(str(settings.state_dir / STORE_FILE))
+    names = [name for name in (only.plan_id, only.token_id, only.event_type) if name]
+    plan = connection.execute("EXPLAIN QUERY PLAN " + asked.sql, (-1, *names, 11)).fetchall()
+    connection.close()
+
+    assert index in str(plan)
+    assert "TEMP B-TREE" not in str(plan)
