@@ -178,7 +178,11 @@ def build_stage3(
         executor = PlanExecutor(
             journal=journal,
             domains=domains.domains,
-            house=House(domains.catalogue, settings.tokens.max_lifetime_s),
+            house=House(
+                domains.catalogue,
+                settings.tokens.max_lifetime_s,
+                settings.limits.as_plan_limits(),
+            ),
             budget=budget,
             late=late,
             entropy=entropy,

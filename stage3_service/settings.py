@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from servicekit.ijson import JsonLimits
+from servicekit.setting_types import ListenerBounds, LogLevel, Section, TrustDomain
+from stage3_service.plan.limits import PlanLimits
+
+_PLAN: Final = PlanLimits()
+_DOCUMENT: Final = _PLAN.document
+# What the parser can hold on its stack.
+_DEEPEST: Final = 100
 
 
 class Role(StrEnum):
@@ -21,11 +30,7 @@ class Role(StrEnum):
     HALTER = "halter"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Listen(_Section):
+class Listen(Section):
     """Addresses, as `host:port`; port 0 lets the system choose one."""
 
     plans: str = "127.0.0.1:7403"
@@ -34,7 +39,7 @@ class Listen(_Section):
     probes: str = "127.0.0.1:7405"
 
 
-class Tls(_Section):
+class Tls(Section):
     """Files of Stage-3's server certificate and of the authority of its callers."""
 
     certificate_file: Path
@@ -42,38 +47,53 @@ class Tls(_Section):
     client_authority_file: Path
 
 
-class Plans(_Section):
-    """Bounds of the plan listener."""
+class Limits(Section):
+    """Bounds of one plan, inclusive. Stage-4 has its own, and none of them is trusted here."""
 
-    # A thread waits for the disk or a domain most of its time; 32 of them keep one core busy.
-    threads: Annotated[int, Field(ge=1, le=512)] = 32
-    # Twice the threads: a short wait is cheaper than a refusal, a long one is not.
-    max_in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
-    # Longest a call is served, and what a client without a deadline gets, in seconds.
-    max_deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+    max_bytes: Annotated[int, Field(ge=1, le=1_048_576)] = _DOCUMENT.max_bytes
+    max_depth: Annotated[int, Field(ge=1, le=_DEEPEST)] = _DOCUMENT.max_depth
+    max_values: Annotated[int, Field(ge=1, le=100_000)] = _DOCUMENT.max_values
+    max_key_bytes: Annotated[int, Field(ge=1)] = _DOCUMENT.max_key_bytes
+    max_string_bytes: Annotated[int, Field(ge=1)] = _DOCUMENT.max_string_bytes
+    max_steps: Annotated[int, Field(ge=1, le=1_000)] = _PLAN.max_steps
+    max_bindings: Annotated[int, Field(ge=0, le=1_000)] = _PLAN.max_bindings
+
+    def as_plan_limits(self) -> PlanLimits:
+        """Return the limits in the form that the rooms take."""
+        return PlanLimits(
+            document=JsonLimits(
+                max_bytes=self.max_bytes,
+                max_depth=self.max_depth,
+                max_values=self.max_values,
+                max_key_bytes=self.max_key_bytes,
+                max_string_bytes=self.max_string_bytes,
+            ),
+            max_steps=self.max_steps,
+            max_bindings=self.max_bindings,
+        )
 
 
-class Tokens(_Section):
+class Tokens(Section):
     """Longest lives of tokens, in seconds."""
 
     max_lifetime_s: Annotated[int, Field(ge=1, le=86_400)] = 1_800
     # For a token bound to one plan and to its number of steps.
-    max_bound_lifetime_s: Annotated[int, Field(ge=1, le=604_800)] = 86_400
+    max_bound_lifetime_s: Annotated[int, Field(ge=1, le=86_400)] = 86_400
 
 
-class Denials(_Section):
+class Denials(Section):
     """How many denials of one caller are recorded one by one."""
 
     burst: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     per_second: Annotated[float, Field(ge=0, le=1_000)] = 0.5
 
 
-class Stage3Settings(_Section):
+class Stage3Settings(Section):
     """Configure one Stage-3 process."""
 
     # Holds the store `stage3.sqlite3` and the state of builtin domains; made by `stage3 init`.
     state_dir: Path
-    trust_domain: str
+    trust_domain: TrustDomain
     listen: Listen = Listen()
     # Required unless `insecure_loopback` is set.
     tls: Tls | None = None
@@ -81,10 +101,11 @@ class Stage3Settings(_Section):
     # Stage-4 and every caller of the operator listener for an operator with all roles.
     insecure_loopback: bool = False
     # Names of operator certificates and their roles.
-    operators: dict[str, list[Role]] = {}
+    operators: dict[str, list[Role]] = Field(default_factory=dict)
     # Declared domains; absent: the builtin ones.
     domains_file: Path | None = None
-    plans: Plans = Plans()
+    plans: ListenerBounds = ListenerBounds()
+    limits: Limits = Limits()
     tokens: Tokens = Tokens()
     denials: Denials = Denials()
     # Seconds until a commit that is not durable seals the service.
@@ -96,7 +117,7 @@ class Stage3Settings(_Section):
     cpu: int | None = None
     # Describe the services to tools; off where anybody but developers can connect.
     reflection: bool = False
-    log_level: str = "info"
+    log_level: LogLevel = "info"
 
 
 STORE_FILE = "stage3.sqlite3"

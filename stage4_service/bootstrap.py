@@ -17,7 +17,7 @@ from servicekit.log import logger
 from servicekit.serving.admission import Bounds
 from servicekit.serving.channel import open_channel
 from servicekit.serving.health import HealthBoard
-from servicekit.serving.identity import Identity, IdentityKind, verify_trust_domain
+from servicekit.serving.identity import Identity, IdentityKind
 from servicekit.serving.policy import AccessPolicy, CallPolicy
 from servicekit.serving.server import ListenRefused, RunningServer, build_server
 from servicekit.serving.tls import channel_credentials, server_credentials
@@ -116,7 +116,6 @@ def build_stage4(
     Raises: StoreError, CredentialRefused, ListenRefused, AddressRefused, ValueError; each says what
     to do.
     """
-    verify_trust_domain(settings.trust_domain)
     now = datetime.fromtimestamp(clock.now_us() / 1_000_000, UTC)
     server_side, caller_side = _credentials(settings, now)
     server_name = settings.stage3.server_name or f"stage3.{settings.trust_domain}"

@@ -8,19 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from servicekit.setting_types import ListenerBounds, LogLevel, Section, TrustDomain
 from stage4_service.limits import PlanLimits
 
 _DEFAULTS: Final = PlanLimits()
-_DEEPEST: Final = 200
+# What the parser can hold on its stack.
+_DEEPEST: Final = 100
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Listen(_Section):
+class Listen(Section):
     """Addresses, as `host:port`; port 0 lets the system choose one."""
 
     clients: str = "127.0.0.1:7401"
@@ -28,7 +26,7 @@ class Listen(_Section):
     probes: str = "127.0.0.1:7402"
 
 
-class Tls(_Section):
+class Tls(Section):
     """Files of Stage-4's server certificate and of the authority of its callers."""
 
     certificate_file: Path
@@ -36,7 +34,7 @@ class Tls(_Section):
     client_authority_file: Path
 
 
-class Stage3CallerTls(_Section):
+class Stage3CallerTls(Section):
     """Files of Stage-4's caller certificate and of the authority of Stage-3's server."""
 
     certificate_file: Path
@@ -44,7 +42,7 @@ class Stage3CallerTls(_Section):
     server_authority_file: Path
 
 
-class Stage3(_Section):
+class Stage3(Section):
     """Where Stage-3 is, and as whom it is called."""
 
     address: str = "127.0.0.1:7403"
@@ -56,18 +54,7 @@ class Stage3(_Section):
     connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
 
 
-class Plans(_Section):
-    """Bounds of the client listener."""
-
-    # A thread waits for Stage-3 most of its time; 32 of them keep one core busy.
-    threads: Annotated[int, Field(ge=1, le=512)] = 32
-    # Twice the threads: a short wait is cheaper than a refusal, a long one is not.
-    max_in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
-    # Longest a call is served, and what a client without a deadline gets, in seconds.
-    max_deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
-
-
-class Limits(_Section):
+class Limits(Section):
     """Bounds of one plan document, inclusive; Stage-3 has its own and trusts nothing of these."""
 
     max_bytes: Annotated[int, Field(ge=1, le=1_048_576)] = _DEFAULTS.max_bytes
@@ -83,26 +70,26 @@ class Limits(_Section):
         return PlanLimits(**self.model_dump())
 
 
-class Refusals(_Section):
+class Refusals(Section):
     """How many refusals of one caller are recorded one by one, and how fast that comes back."""
 
     burst: Annotated[int, Field(ge=1, le=1_000_000)] = 40
     per_second: Annotated[float, Field(ge=0, le=1_000)] = 0.5
 
 
-class Stage4Settings(_Section):
+class Stage4Settings(Section):
     """Configure one Stage-4 process."""
 
     # Holds the store `stage4.sqlite3`; made by `stage4 init`.
     state_dir: Path
-    trust_domain: str
+    trust_domain: TrustDomain
     listen: Listen = Listen()
     # Required unless `insecure_loopback` is set.
     tls: Tls | None = None
     # Serve and call without certificates, on loopback only, taking every caller for one client.
     insecure_loopback: bool = False
     stage3: Stage3 = Stage3()
-    plans: Plans = Plans()
+    plans: ListenerBounds = ListenerBounds()
     limits: Limits = Limits()
     refusals: Refusals = Refusals()
     # Seconds until a commit that is not durable seals the service.
@@ -113,7 +100,7 @@ class Stage4Settings(_Section):
     cpu: int | None = None
     # Describe the services to tools; off where anybody but developers can connect.
     reflection: bool = False
-    log_level: str = "info"
+    log_level: LogLevel = "info"
 
 
 STORE_FILE: Final = "stage4.sqlite3"

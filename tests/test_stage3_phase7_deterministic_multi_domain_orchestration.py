@@ -7,6 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from grpc_health.v1 import (  # type: ignore[import-untyped]  # ships no types
+    health_pb2,
+    health_pb2_grpc,
+)
 
 from stage3_service.errors import Refusal
 from stage3_service.wire.codec import decode_submission
@@ -323,7 +327,7 @@ class TestTheClientsDeadline:
             ("OPERATION_ABORTED", "aborted", 1),
         ]
         assert stage3.events(plan_id="plan-1")[-1]["reason"] in {
-            "DEADLINE_EXCEEDED",
+            "DEADLINE",
             "CLIENT_CANCELLED",
         }
 
@@ -336,6 +340,10 @@ class TestTheClientsDeadline:
         call = stage3.plans().ExecuteMultiDomainPlan.future(request, timeout=10)
         assert trial.domain.entered.acquire(timeout=5)
         call.cancel()
+        # What follows on the same connection is answered after the cancellation was read.
+        health_pb2_grpc.HealthStub(stage3.channel("stage4", "plans")).Check(
+            health_pb2.HealthCheckRequest(), timeout=5
+        )
         trial.domain.release.set()
         assert wait_for_terminal(stage3, "plan-1")[-1] == ("OPERATION_ABORTED", "aborted", 1)
         assert stage3.events(plan_id="plan-1")[-1]["reason"] == "CLIENT_CANCELLED"
@@ -544,7 +552,7 @@ class TestHalt:
             halt()
             trial.domain.release.set()
             answer = plan.result(timeout=5)
-        assert (answer.kind, answer.reason, answer.ended.step) == ("aborted", "SERVICE_HALTED", 1)
+        assert (answer.kind, answer.reason, answer.ended.step) == ("aborted", "PLAN_HALTED", 1)
 
     def test_it_outlives_a_restart(self, tmp_path: Path) -> None:
         """A service that was halted starts halted."""

@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from servicekit.invariant import InvariantBroken
+from stage3_service.audit.event import EventType
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
@@ -137,4 +140,16 @@ class Journal:
         writes = self._store.commit(work, urgent=urgent)
         if writes.start is None:
             return Recorded(writes.answer, None)
+        _verify_start(writes.start, writes.events)
         return Recorded(writes.answer, DurableIntent(writes.start, _mint=_MINT))
+
+
+def _verify_start(step: AuthorizedStep, events: tuple[NewEvent, ...]) -> None:
+    """Refuse to prove what the commit did not record. The step stays in doubt, never invoked."""
+    last = events[-1] if events else None
+    if last is None or (last.event_type, last.plan_id, last.step) != (
+        EventType.EXECUTION_STARTED,
+        step.plan_id,
+        step.index,
+    ):
+        raise InvariantBroken("a step was to start without its EXECUTION_STARTED")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from servicekit.invariant import invariant
 from stage3_service.audit.changes import PlanAdmitted, PlanRefused, TokenFirstUsed
-from stage3_service.audit.event import EventType, NewEvent, Status
+from stage3_service.audit.event import EventType, NewEvent, Status, format_timestamp
 from stage3_service.audit.journal import Writes
 from stage3_service.audit.outcome import PlanOutcome
 from stage3_service.authorization.denial_budget import OTHER_CALLERS
@@ -100,13 +100,14 @@ def admit(
         observe_expiry(draft, record, denial)
         return _deny(snapshot, draft, record, denial, budget)
     record = invariant(record, "the token gate let an unknown token pass")
-    if denial := _forbidden_step(snapshot, run, record, house):
+    time_left_s = run.call.time_left_s()
+    if denial := _forbidden_step(snapshot, run, record, house, time_left_s):
         return _deny(snapshot, draft, record, denial, budget)
-    return _admit(snapshot, draft, record, first, house, budget)
+    return _admit(snapshot, draft, record, first, house, budget, time_left_s)
 
 
 def _forbidden_step(
-    snapshot: Snapshot, run: PlanRun, record: TokenRecord, house: House
+    snapshot: Snapshot, run: PlanRun, record: TokenRecord, house: House, time_left_s: float
 ) -> Denial | None:
     for step in run.plan.steps:
         if denial := decide_scope(record.token, step, house.catalogue):
@@ -118,7 +119,7 @@ def _forbidden_step(
             usage=record.usage,
             plan_starts_in_window=plan_starts_in_window(snapshot, token),
             reserve_bytes=tuple(reserve_bytes(token, step, house) for step in run.plan.steps),
-            time_left_s=run.call.time_left_s(),
+            time_left_s=time_left_s,
         )
     )
 
@@ -130,6 +131,7 @@ def _admit(
     first: NextStep,
     house: House,
     budget: DenialBudget,
+    time_left_s: float,
 ) -> Writes[Admission]:
     run, submission, token = draft.run, draft.run.submission, record.token
     draft.events.append(
@@ -158,7 +160,16 @@ def _admit(
             at=snapshot.now,
         )
     )
-    writes = start_or_end(snapshot, draft, record, record.usage, Progress(), first, house)
+    writes = start_or_end(
+        snapshot,
+        draft,
+        record,
+        record.usage,
+        Progress(),
+        first,
+        house,
+        time_left_s=time_left_s,
+    )
     denied_at_once = writes.answer is not None
     # It charged the token nothing: without a budget it could be repeated for as long as it lives.
     if denied_at_once and not budget.spend(submission.caller, snapshot.now):
@@ -325,7 +336,7 @@ def suppressed_events(budget: DenialBudget, caller: str | None = None) -> list[N
             additional_data={
                 "caller": suppressed.caller,
                 "count": suppressed.count,
-                "since": suppressed.since.isoformat(),
+                "since": format_timestamp(suppressed.since),
             },
         )
         for suppressed in budget.take_suppressed(caller)

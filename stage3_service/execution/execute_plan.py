@@ -183,16 +183,8 @@ class PlanExecutor:
             return Following(None, result_json=_result(results))
         if len(outputs) <= index:
             return Following(None)
-        stop: Reason | None = None
-        # The service first: when it ends it cancels calls itself, and their clients did not.
-        if self._draining:
-            stop = Reason.SERVICE_HALTED
-        elif run.call.cancelled():
-            stop = Reason.CLIENT_CANCELLED
-        elif run.call.time_left_s() <= 0:
-            stop = Reason.DEADLINE_EXCEEDED
         prepared = prepare_step(run.plan, after, outputs, house=self._house, entropy=self._entropy)
-        return Following(NextStep(*prepared), stop=stop)
+        return Following(NextStep(*prepared), draining=self._draining)
 
     def _record_late(self, idempotency_key: str) -> None:
         """Record an answer that overtook the record of its step being given up.

@@ -89,12 +89,14 @@ def start_or_end(
     following: NextStep,
     house: House,
     *,
+    time_left_s: float,
     settled_bytes: int = 0,
 ) -> Writes[PlanOutcome | None]:
     """Return the writes that start the next step, or that end the plan at the gate that refused.
 
     `usage` already holds what this turn settles; `settled_bytes` is the difference to the stored
-    usage, written together with the step's own charge.
+    usage, written together with the step's own charge. `time_left_s` is read once a turn, so that
+    two questions about it cannot differ.
     """
     run, step = draft.run, following.prepared.step
     token = record.token
@@ -111,7 +113,7 @@ def start_or_end(
             is_first_start=first_start,
             reserve_bytes=reserve_bytes(token, step, house),
             plan_response_bytes=progress.response_bytes,
-            time_left_s=run.call.time_left_s(),
+            time_left_s=time_left_s,
             max_plan_response_bytes=house.max_plan_response_bytes,
         ),
         catalogue=house.catalogue,

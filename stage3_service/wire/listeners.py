@@ -74,6 +74,7 @@ class Listeners:
             policy=self._policy(
                 method_tables.plan_methods(reflection=self.settings.reflection),
                 Identity(IdentityKind.STAGE4, "", self._uri("stage4")),
+                Reason.PLAN_INVALID,
             ),
             services=(
                 lambda server: (
@@ -96,6 +97,7 @@ class Listeners:
             policy=self._policy(
                 method_tables.operator_methods(reflection=self.settings.reflection),
                 Identity(IdentityKind.OPERATOR, "loopback", self._uri("operator/loopback")),
+                Reason.REQUEST_INVALID,
             ),
             services=(
                 lambda server: token_service_pb2_grpc.add_TokenServiceServicer_to_server(
@@ -127,12 +129,12 @@ class Listeners:
             name="probes",
             address=self.settings.listen.probes,
             credentials=None,
-            policy=self._call_policy(None),
+            policy=self._call_policy(None, Reason.REQUEST_INVALID),
             services=(health.register,),
             bounds=Bounds(_PROBE_THREADS, 4 * _PROBE_THREADS),
         )
 
-    def _policy(self, methods: MethodTable, assumed: Identity) -> CallPolicy:
+    def _policy(self, methods: MethodTable, assumed: Identity, malformed: Reason) -> CallPolicy:
         settings = self.settings
         return self._call_policy(
             AccessPolicy(
@@ -141,10 +143,11 @@ class Listeners:
                 roles_of=self._roles_of,
                 on_refused=self._record_refused,
                 assumed_identity=assumed if settings.insecure_loopback else None,
-            )
+            ),
+            malformed,
         )
 
-    def _call_policy(self, access: AccessPolicy | None) -> CallPolicy:
+    def _call_policy(self, access: AccessPolicy | None, malformed: Reason) -> CallPolicy:
         return CallPolicy(
             statuses=STATUSES,
             access=access,
@@ -152,7 +155,7 @@ class Listeners:
             monotonic_s=self.clock.monotonic_s,
             incident_id=lambda: self.entropy(8).hex(),
             deadline_max_s=self.settings.plans.max_deadline_s,
-            malformed_reason=Reason.PLAN_INVALID,
+            malformed_reason=malformed,
         )
 
     def _uri(self, path: str) -> str:

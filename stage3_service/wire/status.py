@@ -40,8 +40,11 @@ STATUSES = StatusTable(
         Reason.REQUEST_IN_PROGRESS: StatusCode.ABORTED,
         Reason.CLIENT_CANCELLED: StatusCode.CANCELLED,
         Reason.DEADLINE_EXCEEDED: StatusCode.DEADLINE_EXCEEDED,
+        Reason.DEADLINE: StatusCode.DEADLINE_EXCEEDED,
         Reason.AUDIT_UNAVAILABLE: StatusCode.UNAVAILABLE,
         Reason.SERVICE_HALTED: StatusCode.UNAVAILABLE,
+        # Never UNAVAILABLE: clients retry that, and earlier steps have had their effects.
+        Reason.PLAN_HALTED: StatusCode.FAILED_PRECONDITION,
         Reason.OUTCOME_UNRECORDED: StatusCode.INTERNAL,
         Reason.INTERNAL: StatusCode.INTERNAL,
         Reason.LOG_CORRUPT: StatusCode.DATA_LOSS,

@@ -32,6 +32,10 @@ _ADVICE: Final[Mapping[str, str]] = {
     Reason.OUTCOME_PENDING: _RESUBMIT,
     Reason.OUTCOME_UNKNOWN: _RESUBMIT,
     Reason.DEADLINE_EXCEEDED: "Give it more time with --timeout.",
+    Reason.DEADLINE: "Earlier steps had their effects; `stage4 plan show` says at which step it "
+    "ended. Submit what is left as a new plan, with more time.",
+    Reason.PLAN_HALTED: "Earlier steps had their effects; once `stage3 status` says that it serves "
+    "again, submit what is left as a new plan.",
     Reason.SERVICE_HALTED: "An operator halted Stage-3; `stage3 status` says why.",
     Reason.STAGE3_UNREACHABLE: "Nothing happened. Start Stage-3, and run it again.",
     Reason.AUDIT_UNAVAILABLE: "Look at the services' logs.",

@@ -44,9 +44,12 @@ STATUSES: Final = StatusTable(
         Reason.REQUEST_IN_PROGRESS: StatusCode.ABORTED,
         Reason.CLIENT_CANCELLED: StatusCode.CANCELLED,
         Reason.DEADLINE_EXCEEDED: StatusCode.DEADLINE_EXCEEDED,
+        Reason.DEADLINE: StatusCode.DEADLINE_EXCEEDED,
         Reason.OUTCOME_PENDING: StatusCode.DEADLINE_EXCEEDED,
         Reason.AUDIT_UNAVAILABLE: StatusCode.UNAVAILABLE,
         Reason.SERVICE_HALTED: StatusCode.UNAVAILABLE,
+        # Never UNAVAILABLE: clients retry that, and earlier steps have had their effects.
+        Reason.PLAN_HALTED: StatusCode.FAILED_PRECONDITION,
         Reason.STAGE3_UNREACHABLE: StatusCode.UNAVAILABLE,
         Reason.OUTCOME_UNKNOWN: StatusCode.INTERNAL,
         Reason.OUTCOME_UNRECORDED: StatusCode.INTERNAL,

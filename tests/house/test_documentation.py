@@ -267,7 +267,8 @@ def _section_of(field: FieldInfo) -> type[BaseModel] | None:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    return "unset" if field.default is None else json.dumps(field.default)
+    default = field.get_default(call_default_factory=True)
+    return "unset" if default is None else json.dumps(default)
 
 
 def test_every_violation_type_has_its_door_on_the_page() -> None:

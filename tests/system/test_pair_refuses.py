@@ -327,7 +327,7 @@ def test_a_halted_service_says_so_and_resumes(tmp_path: Path) -> None:
             operator_service_pb2.HaltRequest(reason="drill"), timeout=TIMEOUT_S
         )
         between = _let_go(own, running)
-        assert (between.code, between.reason) == ("UNAVAILABLE", "SERVICE_HALTED")
+        assert (between.code, between.reason) == ("FAILED_PRECONDITION", "PLAN_HALTED")
         assert (between.outcome.step, between.outcome.effects) == (1, SOME)
         document = plan_document(own.token(), EFFECT)
         before = own.stage4.execute(document, request_id="halted")

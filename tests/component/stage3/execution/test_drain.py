@@ -43,12 +43,12 @@ def test_a_plan_that_outlasts_the_drain_is_stopped_and_answered(tmp_path: Path) 
     client.join(TIMEOUT_S)
     stage3.close()
     (answer,) = answers
-    assert (answer.kind, answer.reason) == ("aborted", "SERVICE_HALTED")
+    assert (answer.kind, answer.reason) == ("aborted", "PLAN_HALTED")
     assert domain.effects == []
     with running_stage3(tmp_path, extra_domains=[extra], create=False) as restarted:
         last = restarted.events(plan_id=request.plan_id)[-1]
         assert (last["event_type"], last["step"], last["reason"]) == (
             "OPERATION_ABORTED",
             1,
-            "SERVICE_HALTED",
+            "PLAN_HALTED",
         )

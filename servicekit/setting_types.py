@@ -1,0 +1,39 @@
+"""Types of settings that every service has: what a value must be is said once.
+
+Deliberately absent: any setting's name, and any default that a service should choose itself.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from servicekit.serving.identity import verify_trust_domain
+
+LogLevel = Literal["critical", "error", "warning", "info", "debug"]
+"""From the level that says least to the one that says most."""
+
+TrustDomain = Annotated[str, AfterValidator(verify_trust_domain)]
+"""The lower-case host name in every `spiffe://` identity of a deployment."""
+
+
+class Section(BaseModel):
+    """A table of settings: frozen, and refusing every name it does not have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ListenerBounds(Section):
+    """Bounds of a listener that carries plans."""
+
+    # A thread waits for the disk or another service most of its time; 32 keep one core busy.
+    threads: Annotated[int, Field(ge=1, le=512)] = 32
+    # Twice the threads: a short wait is cheaper than a refusal, a long one is not.
+    max_in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
+    # Longest a call is served, and what a client without a deadline gets, in seconds.
+    max_deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0
+
+    @model_validator(mode="after")
+    def _threads_can_be_busy(self) -> Self:
+        if self.max_in_flight < self.threads:
+            raise ValueError("max_in_flight must be at least threads: the others would never work")
+        return self
