@@ -7,6 +7,7 @@ became text while it was rendered.
 Deliberately absent: log files, rotation and shipping, which belong to whatever starts the process.
 """
 
+import json
 import logging
 import re
 import sys
@@ -103,23 +104,44 @@ def redact_event(
     _logger: object, _method: str, event: MutableMapping[str, Any]
 ) -> Mapping[str, Any]:
     """Redact one structlog event: the last processor before the renderer."""
+    if _is_harmless(event):
+        return event
     redacted = redact(event)
     if not isinstance(redacted, dict):  # pragma: no cover - an event is a mapping
         raise TypeError("an event that is not a mapping")
     return redacted
 
 
-class _RedactingRenderer:
-    """JSON, then the last look over the finished line."""
+def _is_harmless(event: Mapping[str, Any]) -> bool:
+    """Say whether nothing in a flat event needs redaction, in one look at all its texts.
 
-    def __init__(self) -> None:
-        # ASCII: U+2028 is a line end to many a reader, and a lone surrogate cannot be written.
-        self._render = structlog.processors.JSONRenderer(ensure_ascii=True)
+    No pattern spans a line end that it does not also find within one text, so that a look at the
+    joined texts misses nothing. Most lines are access lines, and pass here.
+    """
+    texts = []
+    for key, value in event.items():
+        if type(key) is not str or is_secret_key(key):
+            return False
+        texts.append(key)
+        if type(value) is str:
+            texts.append(value)
+        elif value is not None and type(value) not in _NUMBERS:
+            return False
+    joined = "\n".join(texts)
+    return redact_text(joined) == joined
 
-    def __call__(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> str:  # noqa: ANN401 - structlog's signature
-        line = self._render(logger, name, event)
-        text = line if isinstance(line, str) else line.decode("utf-8")
-        return _CREDENTIAL.sub(REDACTED, text) if "token_" in text else text
+
+_NUMBERS: Final = frozenset({bool, int, float})
+
+# ASCII: U+2028 is a line end to many a reader, and a lone surrogate cannot be written. What arrives
+# here is made of what JSON can hold.
+_encode_line: Final = json.JSONEncoder(ensure_ascii=True, check_circular=False).encode
+
+
+def _render_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    """Write JSON, then take the last look over the finished line."""
+    text = _encode_line(event)
+    return _CREDENTIAL.sub(REDACTED, text) if "token_" in text else text
 
 
 def configure_logging(service: str, level: str, stream: TextIO | None = None) -> None:
@@ -150,7 +172,7 @@ def configure_logging(service: str, level: str, stream: TextIO | None = None) ->
     last: list[Processor] = [
         structlog.processors.format_exc_info,
         redact_event,
-        _RedactingRenderer(),
+        _render_line,
     ]
     out = stream or sys.stderr
     handler = logging.StreamHandler(out)

@@ -83,6 +83,8 @@ class AccessLogInterceptor(OrderedInterceptor):
 
     def __init__(self, policy: CallPolicy) -> None:
         self._policy = policy
+        # Bound once: a logger that is not would be assembled anew for each line.
+        self._logger = policy.logger.bind()
 
     def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -107,7 +109,7 @@ class AccessLogInterceptor(OrderedInterceptor):
                 gone = not context.is_active()
                 code = grpc.StatusCode.CANCELLED if gone else grpc.StatusCode.INTERNAL
             identity = identity_of(context)
-            self._policy.logger.info(
+            self._logger.info(
                 "call",
                 method=method,
                 caller=None if identity is None else identity.uri,
