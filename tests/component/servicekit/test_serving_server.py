@@ -1,7 +1,10 @@
 """Listeners: their ports, their credentials, their probes and their end."""
 
+import socket
+import struct
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]  # ships n
 
 from servicekit.serving.address import AddressRefused
 from servicekit.serving.channel import open_channel
-from servicekit.serving.health import HEALTH_METHODS, HEALTH_SERVICE, HealthBoard
+from servicekit.serving.health import HEALTH_METHODS, HEALTH_SERVICE, WATCHES_MAX, HealthBoard
 from servicekit.serving.identity import Identity, IdentityKind
 from servicekit.serving.method_table import MethodTable, Rule
 from servicekit.serving.policy import AccessPolicy
@@ -128,6 +131,36 @@ class TestInsecure:
             world.serve({"Get": echo}, policy=world.policy(access=None))
 
 
+def watch_and_take_nothing(server: RunningServer) -> socket.socket:
+    """Watch the whole server's health with an HTTP/2 window of zero: no message can be sent."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return struct.pack(">I", len(payload))[1:] + struct.pack(
+            f">BBI{len(payload)}s", kind, flags, stream, payload
+        )
+
+    headers = {
+        b":method": b"POST",
+        b":scheme": b"http",
+        b":path": b"/grpc.health.v1.Health/Watch",
+        b":authority": b"localhost",
+        b"content-type": b"application/grpc",
+        b"te": b"trailers",
+    }
+    fields = b"".join(
+        bytes([0, len(name)]) + name + bytes([len(value)]) + value
+        for name, value in headers.items()
+    )
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection.sendall(
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        + frame(4, 0, 0, struct.pack(">HI", 4, 0))
+        + frame(1, 4, 1, fields)
+        + frame(0, 1, 1, bytes(5))
+    )
+    return connection
+
+
 class TestHealth:
     """What probes are told."""
 
@@ -203,6 +236,58 @@ class TestHealth:
         assert self.check(stub, "plans") == SERVING
         for watcher in watchers:
             watcher.cancel()
+
+    def test_a_watcher_that_takes_no_message_holds_up_nobody(self, world: World) -> None:
+        """Probes are answered, the status is changed and the server ends, beside a stuck caller."""
+        board = HealthBoard(("plans",))
+        server = self.probe(world, board)
+        stub = self.stub(world, server)
+        with watch_and_take_nothing(server):
+            witness = stub.Watch(health_pb2.HealthCheckRequest(service="plans"), timeout=30)
+            assert next(witness).status == NOT_SERVING
+            board.set_all_serving()
+            assert next(witness).status == SERVING
+            assert self.check(stub, "plans") == SERVING
+            board.close()
+            assert server.stop(0.1)
+
+    def test_watchers_are_told_of_the_end_and_not_waited_for(self, world: World) -> None:
+        """A drain lasts as long as the calls under way, not as long as somebody watches."""
+        board = HealthBoard(("plans",))
+        server = self.probe(world, board)
+        board.set_all_serving()
+        watcher = self.stub(world, server).Watch(
+            health_pb2.HealthCheckRequest(service="plans"), timeout=30
+        )
+        assert next(watcher).status == SERVING
+        began_s = time.monotonic()
+        board.close()
+        assert [said.status for said in watcher] == [NOT_SERVING]
+        assert server.stop(20)
+        assert time.monotonic() - began_s < 10
+
+    def test_a_watcher_too_many_is_refused_and_a_place_is_given_back(self, world: World) -> None:
+        """What one server keeps for its watchers is bounded; those there stay."""
+        board = HealthBoard(("plans",))
+        stub = self.stub(world, self.probe(world, board))
+        request = health_pb2.HealthCheckRequest(service="no such service")
+        watchers = [stub.Watch(request, timeout=30) for _ in range(WATCHES_MAX)]
+        for watcher in watchers:
+            assert next(watcher).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stub.Watch(request, timeout=30))
+        error: Any = caught.value
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        watchers[0].cancel()
+        deadline_s = time.monotonic() + 10
+        while time.monotonic() < deadline_s:
+            try:
+                next(stub.Watch(request, timeout=30))
+            except grpc.RpcError:
+                continue
+            break
+        else:
+            pytest.fail("the place of a watcher that left was not given back")
 
     def test_behind_a_method_table_only_those_permitted_may_ask(self, world: World) -> None:
         """Health on a listener with certificates is a service like any other."""
