@@ -146,3 +146,13 @@ def test_under_load_nothing_told_is_lost_and_nothing_happens_twice(
 def test_under_load_at_many_points(tmp_path: Path, after_answers: int) -> None:
     """The same at sixty points."""
     kill_during_load(tmp_path, after_answers)
+
+
+@pytest.mark.long
+def test_under_load_at_very_many_points(tmp_path: Path) -> None:
+    """The same at two thousand points; prints how many were tried."""
+    for number in range(2000):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        kill_during_load(directory, 1 + number % 60)
+    print("2000 kills under load: nothing told was lost, nothing happened twice")  # noqa: T201 - the figure of the long run
