@@ -67,13 +67,14 @@ class Stage3Client:
 
         Raises: Stage3Failure.
         """
-        if not patience.is_waiting():
-            raise _not_sent(Reason.CLIENT_CANCELLED, "the client is gone; nothing was sent")
+        _verify_waiting(patience)
         connect_s = min(self._connect_timeout_s, patience.remaining_s() - MARGIN_S)
         if connect_s <= 0:
             raise _not_sent(Reason.DEADLINE_EXCEEDED, "no time is left; nothing was sent")
         if not self._connection.wait_until_ready(connect_s):
             raise _not_sent(Reason.STAGE3_UNREACHABLE, "Stage-3 is unreachable; nothing happened")
+        # The wait may have been long enough for the client to leave.
+        _verify_waiting(patience)
         timeout_s = patience.remaining_s() - MARGIN_S
         if timeout_s <= 0:
             raise _not_sent(Reason.DEADLINE_EXCEEDED, "no time is left; nothing was sent")
@@ -206,6 +207,11 @@ def _reason(text: str) -> Reason:
         return Reason(text)
     except ValueError:
         return Reason.INTERNAL
+
+
+def _verify_waiting(patience: CallersPatience) -> None:
+    if not patience.is_waiting():
+        raise _not_sent(Reason.CLIENT_CANCELLED, "the client is gone; nothing was sent")
 
 
 def _not_sent(reason: Reason, message: str) -> Stage3Failure:

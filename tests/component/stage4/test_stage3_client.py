@@ -33,9 +33,11 @@ def client(stage3_address: str) -> Iterator[Stage3Client]:
     connection.close()
 
 
-def _patience(*remaining: float, waiting: bool = True, leaving: bool = True) -> CallersPatience:
-    times = iter(remaining)
-    return CallersPatience(lambda: next(times), lambda: waiting, lambda _cancel: leaving)
+def _patience(
+    *remaining: float, waiting: tuple[bool, ...] = (True, True), leaving: bool = True
+) -> CallersPatience:
+    times, answers = iter(remaining), iter(waiting)
+    return CallersPatience(lambda: next(times), lambda: next(answers), lambda _cancel: leaving)
 
 
 def _failure(client: Stage3Client, patience: CallersPatience) -> Stage3Failure:
@@ -47,7 +49,8 @@ def _failure(client: Stage3Client, patience: CallersPatience) -> Stage3Failure:
 @pytest.mark.parametrize(
     ("patience", "reason"),
     [
-        (_patience(10.0, waiting=False), Reason.CLIENT_CANCELLED),
+        (_patience(10.0, waiting=(False,)), Reason.CLIENT_CANCELLED),
+        (_patience(10.0, waiting=(True, False)), Reason.CLIENT_CANCELLED),
         (_patience(0.25), Reason.DEADLINE_EXCEEDED),
         (_patience(10.0, 0.25), Reason.DEADLINE_EXCEEDED),
     ],
