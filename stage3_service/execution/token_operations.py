@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from servicekit.ijson import JsonValue
     from stage3_service.audit.journal import Journal, Snapshot
     from stage3_service.audit.records import PlanRecord, TokenRecord
     from stage3_service.tokens.issue import IssuedToken
-    from stage3_service.tokens.resource_limits import ResourceLimits
 
 
 def issue(journal: Journal, make: Callable[[datetime], IssuedToken]) -> IssuedToken:
@@ -69,17 +67,6 @@ def _issue(snapshot: Snapshot, make: Callable[[datetime], IssuedToken]) -> Write
         },
     )
     return Writes(issued, (event,), (TokenIssued(token),))
-
-
-def _limits(limits: ResourceLimits) -> dict[str, JsonValue]:
-    """Return every limit by name: without them nobody could decide gate 3 again from the log."""
-    frequency = limits.max_frequency
-    return {
-        "max_frequency": None if frequency is None else str(frequency),
-        "max_invocations": limits.max_invocations,
-        "max_response_bytes": limits.max_response_bytes,
-        "max_total_response_bytes": limits.max_total_response_bytes,
-    }
 
 
 @dataclass(frozen=True, slots=True)
