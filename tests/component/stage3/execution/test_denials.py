@@ -115,3 +115,23 @@ def test_callers_that_name_no_client_share_one_budget_and_no_line_of_the_log(
 
     assert reasons == ["PLAN_INVALID"] * BURST + ["OVERLOADED"] * 2
     assert "nobody" not in str(frugal.events())
+
+
+def test_a_consumed_request_that_is_asked_again_with_another_plan_spends_the_budget(
+    frugal: Stage3UnderTest,
+) -> None:
+    """It is refused before any gate, and costs the log as much as any denial."""
+    token = frugal.issue()
+    first = frugal.request(token.token_hash, [step("text", "upper", text="a")])
+    assert frugal.send(first).kind == "completed"
+    others = [
+        frugal.request(
+            token.token_hash, [step("text", "upper", text="b")], request_id=first.request_id
+        )
+        for _ in range(BURST + 1)
+    ]
+
+    reasons = [frugal.send(other).reason for other in others]
+
+    assert reasons == ["REQUEST_ID_REUSED"] * BURST + ["OVERLOADED"]
+    assert len(frugal.events(event_type="EXECUTION_DENIED")) == BURST

@@ -52,3 +52,13 @@ def test_a_plan_that_outlasts_the_drain_is_stopped_and_answered(tmp_path: Path) 
             1,
             "PLAN_HALTED",
         )
+
+
+def test_a_service_that_ends_admits_nothing(stage3: Stage3UnderTest) -> None:
+    """A plan that arrives while steps are no longer started has no effect and no events."""
+    token = stage3.issue()
+    request = stage3.request(token.token_hash, [step("text", "upper", text="a")])
+    stage3.service._executor.stop_starting()
+
+    assert stage3.send(request).reason == "SERVICE_HALTED"
+    assert stage3.events(plan_id=request.plan_id) == []

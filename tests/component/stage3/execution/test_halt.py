@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stagegate.stage3.v1 import operator_service_pb2
 
-from tests.harness.stage3 import TIMEOUT_S, running_stage3, step
+from tests.harness.stage3 import TIMEOUT_S, Stage3UnderTest, running_stage3, step
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,3 +45,11 @@ def test_resuming_takes_back_both_halts(tmp_path: Path, clock: ManualClock) -> N
 
         token = stage3.issue()
         assert stage3.run(token.token_hash, step("text", "upper", text="a")).kind == "completed"
+
+
+def test_resuming_a_service_that_serves_changes_nothing(stage3: Stage3UnderTest) -> None:
+    """It is said so, and nothing is recorded."""
+    answer = stage3.operator().Resume(RESUME, timeout=TIMEOUT_S)
+
+    assert answer.already_serving
+    assert stage3.events(event_type="SERVICE_RESUMED") == []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.fakes.manual_clock import ManualClock
     from tests.harness.stage3 import Stage3UnderTest
 
 
@@ -75,6 +76,28 @@ def test_a_position_that_no_token_can_have_is_no_page_token(
         )
 
     assert decode_rpc_error(caught.value).reason == "REQUEST_INVALID"
+
+
+def test_tokens_come_in_pages_newest_first(stage3: Stage3UnderTest, clock: ManualClock) -> None:
+    """Every token once, also those of one instant."""
+    issued = []
+    for seconds in (0, 1, 0, 0, 1):
+        clock.advance(seconds)
+        issued.append(stage3.issue().token)
+    newest_first = sorted(
+        ((token.issue_time.ToMicroseconds(), token.token_id) for token in issued), reverse=True
+    )
+
+    listed, page = [], ""
+    for _ in range(3):
+        answer = stage3.tokens().ListTokens(
+            token_service_pb2.ListTokensRequest(page_size=2, page_token=page), timeout=TIMEOUT_S
+        )
+        listed += [token.token_id for token in answer.tokens]
+        page = answer.next_page_token
+
+    assert listed == [token_id for _, token_id in newest_first]
+    assert page == ""
 
 
 @pytest.mark.parametrize(
