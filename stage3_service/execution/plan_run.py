@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stage3_service.audit.changes import PlanEnded
 from stage3_service.audit.journal import Writes
-from stage3_service.audit.outcome import Effects, OutcomeKind, PlanOutcome
+from stage3_service.audit.outcome import Effects
 from stage3_service.audit.records import RequestScope
 from stage3_service.execution.plan_trail import PlanTrail
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from stage3_service.audit.changes import Change
     from stage3_service.audit.event import NewEvent
+    from stage3_service.audit.outcome import PlanOutcome
     from stage3_service.authorization.authorized_step import AuthorizedStep, PreparedStep
     from stage3_service.execution.prepare_step import CommittedBytes
     from stage3_service.execution.submission import Call, Submission
@@ -69,11 +70,8 @@ class Draft:
     events: list[NewEvent]
     changes: list[Change]
 
-    def end(
-        self, kind: OutcomeKind, effects: Effects, **details: str | int | bytes
-    ) -> Writes[PlanOutcome | None]:
+    def end(self, outcome: PlanOutcome) -> Writes[PlanOutcome | None]:
         """Return the writes of a plan that ends here."""
-        outcome = PlanOutcome(kind, effects, **details)  # type: ignore[arg-type]
         self.changes.append(PlanEnded(self.run.submission.plan_id, outcome, self.now))
         return Writes(outcome, tuple(self.events), tuple(self.changes))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from servicekit.invariant import invariant
 from stage3_service.audit.changes import TokenCharged
-from stage3_service.audit.outcome import Effects, OutcomeKind
+from stage3_service.audit.outcome import Effects, OutcomeKind, PlanOutcome
 from stage3_service.errors import Reason
 from stage3_service.execution.plan_run import Draft, Progress
 from stage3_service.execution.prepare_step import NOTHING_COMMITTED, CommittedBytes
@@ -19,7 +19,6 @@ from stage3_service.tokens.usage import settle, settlement
 
 if TYPE_CHECKING:
     from stage3_service.audit.journal import Snapshot, Writes
-    from stage3_service.audit.outcome import PlanOutcome
     from stage3_service.authorization.authorized_step import AuthorizedStep
     from stage3_service.execution.house import House
     from stage3_service.execution.plan_run import NextStep, PlanRun
@@ -112,7 +111,9 @@ def _settle_success(
     if following.step is None:
         draft.changes.append(TokenCharged(token_id, 0, difference))
         return draft.end(
-            OutcomeKind.COMPLETED, progress.effects(), result_json=following.result_json
+            PlanOutcome(
+                OutcomeKind.COMPLETED, progress.effects(), result_json=following.result_json
+            )
         )
     time_left_s = run.call.time_left_s()
     stop = _reason_to_stop(snapshot, run, following, time_left_s)
@@ -121,11 +122,13 @@ def _settle_success(
         waiting = following.step.prepared.step
         draft.events.append(trail.aborted(waiting, stop))
         return draft.end(
-            OutcomeKind.ABORTED,
-            progress.effects(),
-            reason=stop.value,
-            step=waiting.index,
-            message=_STOPPED[stop],
+            PlanOutcome(
+                OutcomeKind.ABORTED,
+                progress.effects(),
+                reason=stop.value,
+                step=waiting.index,
+                message=_STOPPED[stop],
+            )
         )
     record = invariant(
         snapshot.token(run.submission.token_key), "the token of an admitted plan is gone"
@@ -168,11 +171,13 @@ def _settle_failure(
         TokenCharged(token_id, 0, settlement(ended.reserved_bytes, outcome.answer_bytes))
     )
     return draft.end(
-        OutcomeKind.FAILED,
-        Effects.UNKNOWN if outcome.effects_possible else progress.effects(),
-        reason=outcome.reason.value,
-        step=ended.index,
-        message=outcome.message,
+        PlanOutcome(
+            OutcomeKind.FAILED,
+            Effects.UNKNOWN if outcome.effects_possible else progress.effects(),
+            reason=outcome.reason.value,
+            step=ended.index,
+            message=outcome.message,
+        )
     )
 
 
@@ -185,11 +190,13 @@ def _leave_in_doubt(
         draft.run.trail(token_id).aborted(step, Reason.STEP_IN_DOUBT, {"in_doubt": True})
     )
     return draft.end(
-        OutcomeKind.IN_DOUBT,
-        Effects.UNKNOWN,
-        reason=Reason.STEP_IN_DOUBT.value,
-        step=ended.index,
-        message=outcome.message,
+        PlanOutcome(
+            OutcomeKind.IN_DOUBT,
+            Effects.UNKNOWN,
+            reason=Reason.STEP_IN_DOUBT.value,
+            step=ended.index,
+            message=outcome.message,
+        )
     )
 
 

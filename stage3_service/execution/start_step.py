@@ -16,7 +16,7 @@ from stage3_service.audit.changes import (
     TokenExpiryObserved,
 )
 from stage3_service.audit.event import EventType, NewEvent, Status
-from stage3_service.audit.outcome import OutcomeKind
+from stage3_service.audit.outcome import OutcomeKind, PlanOutcome
 from stage3_service.authorization.authorized_step import authorize_step
 from stage3_service.authorization.gate import Denial, DenialReason, GateName
 from stage3_service.authorization.limit_gate import LimitFacts
@@ -25,7 +25,6 @@ from stage3_service.tokens.usage import reservation
 
 if TYPE_CHECKING:
     from stage3_service.audit.journal import Snapshot, Writes
-    from stage3_service.audit.outcome import PlanOutcome
     from stage3_service.audit.records import TokenRecord
     from stage3_service.execution.house import House
     from stage3_service.execution.plan_run import Draft, NextStep, PlanRun, Progress
@@ -125,11 +124,13 @@ def start_or_end(
         draft.events.extend(trail.passed_until(verdict.gate, step, following.committed))
         draft.events.extend(trail.gate_denied(verdict, step))
         return draft.end(
-            OutcomeKind.DENIED,
-            progress.effects(),
-            reason=verdict.public.value,
-            step=step.index,
-            message=verdict.message,
+            PlanOutcome(
+                OutcomeKind.DENIED,
+                progress.effects(),
+                reason=verdict.public.value,
+                step=step.index,
+                message=verdict.message,
+            )
         )
     draft.events.extend(trail.passed_until(GateName.AUTHORITY_BOUNDARY, step, following.committed))
     draft.events.append(trail.started(step))
