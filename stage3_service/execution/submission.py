@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stage3_service.plan.parse import RawPlan
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-_CALLER = re.compile(r"spiffe://[a-z0-9.-]{1,128}/client/[A-Za-z0-9._-]{1,128}", re.ASCII)
+_CALLER = re.compile(r"spiffe://[a-z0-9.-]{1,253}/client/[A-Za-z0-9._-]{1,128}", re.ASCII)
 DIGEST_BYTES = 32
 
 
