@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from servicekit.cli.options import Json, ServiceAddress
 from servicekit.cli.output import count, emit, print_facts, print_table, say, times_of_day
-from stage3_service.cli.options import ConfigFile, Json, ProfileFile, ServiceAddress
+from stage3_service.cli.options import ConfigFile, ProfileFile
 
 if TYPE_CHECKING:
     from stage3_service.cli.client.message_documents import Document
@@ -99,9 +100,8 @@ def verify(
 def _store_file(config: Path | None, store: Path | None) -> Path:
     from servicekit.cli.failure import CommandFailed
     from servicekit.process import ExitCode
-    from servicekit.settings import load_settings
-    from stage3_service.cli.options import settings_environment
-    from stage3_service.settings import STORE_FILE, Stage3Settings
+    from stage3_service.cli.options import read_settings
+    from stage3_service.settings import STORE_FILE
 
     if store is not None:
         return store
@@ -112,10 +112,7 @@ def _store_file(config: Path | None, store: Path | None) -> Path:
             "which log?",
             "Name the settings with --config FILE, or the store file with --store FILE.",
         )
-    settings = load_settings(
-        Stage3Settings, file=config, environ=settings_environment(), env_prefix="STAGE3_"
-    )
-    return settings.state_dir / STORE_FILE
+    return read_settings(config).state_dir / STORE_FILE
 
 
 def _row(event: Document, time: str) -> list[object]:

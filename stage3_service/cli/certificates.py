@@ -12,9 +12,9 @@ from typing import Annotated, Final
 
 import typer
 
+from servicekit.cli.instant import now_utc
+from servicekit.cli.options import Json
 from servicekit.cli.output import emit, print_table, say
-from stage3_service.cli.instant import now_utc
-from stage3_service.cli.options import Json
 
 app = typer.Typer(
     help="Make certificates of a development authority.",

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from servicekit.cli.options import Json, ServiceAddress
 from servicekit.cli.output import emit, print_facts, say
-from stage3_service.cli.options import Json, ProfileFile, ServiceAddress
+from stage3_service.cli.options import ProfileFile
 
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the audit log.")]
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stage3_service.cli.options import ConfigFile, Json, settings_environment
+from servicekit.cli.options import Json
+from stage3_service.cli.options import ConfigFile, read_settings
 
 if TYPE_CHECKING:
     from stage3_service.bootstrap import Stage3
@@ -27,13 +28,10 @@ def serve(
     error, as JSON lines.
     """
     from servicekit.cli.service_process import serve_process
-    from servicekit.settings import describe_settings, load_settings
+    from servicekit.settings import describe_settings
     from stage3_service.bootstrap import build_stage3
-    from stage3_service.settings import Stage3Settings
 
-    settings = load_settings(
-        Stage3Settings, file=config, environ=settings_environment(), env_prefix="STAGE3_"
-    )
+    settings = read_settings(config)
     if print_config:
         sys.stdout.write(describe_settings(settings))
         return

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from servicekit.cli.options import Json, ServiceAddress
 from servicekit.cli.output import emit, print_facts, print_table, say
-from stage3_service.cli.options import Json, ProfileFile, ServiceAddress
+from stage3_service.cli.options import ProfileFile
 
 if TYPE_CHECKING:
     from stage3_service.cli.client.message_documents import Document

@@ -7,8 +7,9 @@ from typing import Annotated, Final
 
 import typer
 
+from servicekit.cli.options import Json, ServiceAddress
 from servicekit.cli.output import count, emit, print_table, say, times_of_day
-from stage4_service.cli.options import Json, ProfileFile, ServiceAddress
+from stage4_service.cli.options import ProfileFile
 
 app = typer.Typer(
     help="Read Stage-4's own audit log.", no_args_is_help=True, pretty_exceptions_enable=False

@@ -1,45 +1,36 @@
-"""The options that several commands share, and the words that explain them."""
+"""The options that name Stage-4's own files, and the settings they lead to."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
-import typer
+from servicekit.cli.options import (
+    config_option,
+    profile_option,
+    profile_variable,
+    settings_environment,
+)
 
-PROFILE_VARIABLE: Final = "STAGE4_PROFILE"
-CONFIG_VARIABLE: Final = "STAGE4_CONFIG"
-SETTINGS_PREFIX: Final = "STAGE4_"
+if TYPE_CHECKING:
+    from stage4_service.settings import Stage4Settings
 
-Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document instead of a table.")
-]
-ProfileFile: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--profile",
-        metavar="FILE",
-        help=f"Whom to call and as whom; else the file that {PROFILE_VARIABLE} names.",
-    ),
-]
-ServiceAddress: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--address", metavar="HOST:PORT", help="Call this address, not the profile's."),
-]
-ConfigFile: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        envvar=CONFIG_VARIABLE,
-        help="The settings file. Variables STAGE4_... take the place of single settings.",
-    ),
-]
+_PREFIX: Final = "STAGE4_"
+PROFILE_VARIABLE: Final = profile_variable(_PREFIX)
+
+ProfileFile: TypeAlias = Annotated[Path | None, profile_option(_PREFIX)]
+ConfigFile: TypeAlias = Annotated[Path | None, config_option(_PREFIX)]
 
 
-def settings_environment() -> Mapping[str, str]:
-    """Return the environment without the variables of the command line itself."""
-    own = (PROFILE_VARIABLE, CONFIG_VARIABLE)
-    return {name: value for name, value in os.environ.items() if name not in own}
+def read_settings(config: Path | None) -> Stage4Settings:
+    """Return the settings in force: those of the file, if there is one, and of the environment.
+
+    Raises:
+        SettingsRefused: with every problem found.
+    """
+    from servicekit.settings import load_settings
+    from stage4_service.settings import Stage4Settings
+
+    return load_settings(
+        Stage4Settings, file=config, environ=settings_environment(_PREFIX), env_prefix=_PREFIX
+    )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from servicekit.cli.options import Json, ServiceAddress
 from servicekit.cli.output import count, emit, print_facts, print_table, say, shorten
-from stage4_service.cli.options import Json, ProfileFile, ServiceAddress
+from stage4_service.cli.options import ProfileFile
 
 if TYPE_CHECKING:
     from stage4_service.cli.client.message_documents import Document

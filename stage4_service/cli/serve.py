@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stage4_service.cli.options import ConfigFile, Json, settings_environment
+from servicekit.cli.options import Json
+from stage4_service.cli.options import ConfigFile, read_settings
 
 if TYPE_CHECKING:
     from stage4_service.bootstrap import RunningStage4
@@ -30,13 +31,10 @@ def serve(
 
     from servicekit.cli.service_process import serve_process
     from servicekit.clock import SystemClock
-    from servicekit.settings import describe_settings, load_settings
+    from servicekit.settings import describe_settings
     from stage4_service.bootstrap import build_stage4
-    from stage4_service.settings import Stage4Settings
 
-    settings = load_settings(
-        Stage4Settings, file=config, environ=settings_environment(), env_prefix="STAGE4_"
-    )
+    settings = read_settings(config)
     if print_config:
         sys.stdout.write(describe_settings(settings))
         return

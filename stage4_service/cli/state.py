@@ -6,13 +6,14 @@ that never was.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from servicekit.cli.output import emit, print_table, say
-from stage4_service.cli.options import ConfigFile, Json, settings_environment
+from servicekit.cli.options import Json
+from stage4_service.cli.options import ConfigFile, read_settings
 
 
 def init(
@@ -38,60 +39,36 @@ def init(
 
     Nothing is overwritten. With --config the settings are read and only the store is made.
     """
-    from servicekit.clock import SystemClock
-    from servicekit.settings import load_settings
-    from stage4_service.bootstrap import init_store
-    from stage4_service.settings import STORE_FILE, Stage4Settings
+    from servicekit.cli.first_start import init_service
 
-    written = None
-    if config is None:
-        config = written = _write_settings(directory, certificates, stage3_address, free_ports)
-    try:
-        settings = load_settings(
-            Stage4Settings, file=config, environ=settings_environment(), env_prefix="STAGE4_"
+    def starter() -> tuple[Path, str]:
+        return directory / "stage4.toml", _settings_text(
+            directory.absolute(), certificates, stage3_address, free_ports
         )
+
+    def create(file: Path) -> Sequence[Path]:
+        from servicekit.clock import SystemClock
+        from stage4_service.bootstrap import init_store
+        from stage4_service.settings import STORE_FILE
+
+        settings = read_settings(file)
         init_store(settings, clock=SystemClock())
-    except Exception:
-        # Half an init would refuse the whole one: what it wrote goes with it.
-        if written is not None:
-            written.unlink()
-        raise
-    created = [settings.state_dir / STORE_FILE]
-    if as_json:
-        emit({"config": str(config), "created": [str(path) for path in created]})
-        return
-    made = [("settings", written)] if written is not None else []
-    print_table(("made", "file"), [*made, *(("state", path) for path in created)])
-    say(f"next: stage4 serve --config {config}")
+        return [settings.state_dir / STORE_FILE]
+
+    init_service("stage4", config, starter=starter, create_state=create, as_json=as_json)
 
 
-def _write_settings(
-    directory: Path, certificates: Path | None, stage3_address: str, free_ports: bool
-) -> Path:
+def _settings_text(
+    home: Path, certificates: Path | None, stage3_address: str, free_ports: bool
+) -> str:
     from servicekit.certificates import trust_domain_of
-    from servicekit.cli.failure import CommandFailed
-    from servicekit.process import ExitCode
     from stage4_service.cli.starter_settings import starter_settings
 
-    path = directory / "stage4.toml"
-    home = directory.absolute()
     certificates = (certificates or home / "certs").absolute()
-    text = starter_settings(
+    return starter_settings(
         state_dir=home / "stage4",
         trust_domain=trust_domain_of(certificates),
         certificates=certificates,
         stage3_address=stage3_address,
         free_ports=free_ports,
     )
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise CommandFailed(
-            ExitCode.REFUSED,
-            "FILE_EXISTS",
-            f"{path} exists already",
-            f"Use it with --config {path}, or remove it first.",
-        ) from None
-    return path

@@ -22,6 +22,7 @@ from stagegate.stage3.v1 import (
 )
 
 from servicekit.cli.connection import CALL_TIMEOUT_S, connected, reading_refusals
+from servicekit.cli.instant import now_utc
 from servicekit.cli.profile import Profile, read_profile
 from stage3_service.cli.client.message_documents import (
     Document,
@@ -30,7 +31,6 @@ from stage3_service.cli.client.message_documents import (
     instant_text,
     token_document,
 )
-from stage3_service.cli.instant import now_utc
 from stage3_service.cli.options import PROFILE_VARIABLE
 
 if TYPE_CHECKING:

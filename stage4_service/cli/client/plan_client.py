@@ -19,6 +19,7 @@ from stagegate.stage4.v1 import plan_service_pb2, plan_service_pb2_grpc
 
 from servicekit.cli.connection import CALL_TIMEOUT_S, connected, reading_refusals
 from servicekit.cli.failure import CommandFailed, refusal_of_service
+from servicekit.cli.instant import now_utc
 from servicekit.cli.profile import read_profile
 from servicekit.process import ExitCode
 from servicekit.serving.client_errors import ClientError, decode_rpc_error
@@ -30,7 +31,6 @@ from stage4_service.cli.client.message_documents import (
     outcome_facts,
     plan_document,
 )
-from stage4_service.cli.instant import now_utc
 from stage4_service.cli.options import PROFILE_VARIABLE
 from stage4_service.errors import Reason
 

@@ -1,0 +1,65 @@
+"""What `init` of every service does around the making of its state.
+
+Deliberately absent: making any of it while serving. A store that vanished must not be taken for one
+that never was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from servicekit.cli.failure import CommandFailed
+from servicekit.cli.output import emit, print_table, say
+from servicekit.process import ExitCode
+
+
+def init_service(
+    program: str,
+    config: Path | None,
+    *,
+    starter: Callable[[], tuple[Path, str]],
+    create_state: Callable[[Path], Sequence[Path]],
+    as_json: bool,
+) -> None:
+    """Create the state that `config` describes and say what was made.
+
+    Without `config` a settings file is written first, with the path and the text of `starter`; it
+    goes again if the state cannot be made. `create_state` gets the settings file and returns what
+    it made.
+
+    Raises:
+        CommandFailed: FILE_EXISTS, nothing is overwritten.
+        Exception: whatever `create_state` raises.
+    """
+    written = None
+    if config is None:
+        config = written = _write_new(*starter())
+    try:
+        created = create_state(config)
+    except Exception:
+        # Half an init would refuse the whole one: what it wrote goes with it.
+        if written is not None:
+            written.unlink()
+        raise
+    if as_json:
+        emit({"config": str(config), "created": [str(path) for path in created]})
+        return
+    made = [("settings", written)] if written is not None else []
+    print_table(("made", "file"), [*made, *(("state", path) for path in created)])
+    say(f"next: {program} serve --config {config}")
+
+
+def _write_new(path: Path, text: str) -> Path:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise CommandFailed(
+            ExitCode.REFUSED,
+            "FILE_EXISTS",
+            f"{path} exists already",
+            f"Use it with --config {path}, or remove it first.",
+        ) from None
+    return path
