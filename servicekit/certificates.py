@@ -115,12 +115,12 @@ def issue_caller(directory: Path, name: str, uri: str, now: datetime) -> IssuedF
 
 
 def trust_domain_of(directory: Path) -> str:
-    """Return the trust domain of the authority in this directory.
+    """Return the trust domain of the authority in this directory; its key need not be there.
 
     Raises:
         CertificateRefused: there is no authority, or it names no trust domain.
     """
-    certificate, _key = _load_authority(directory)
+    certificate = _authority_certificate(directory)
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
@@ -200,19 +200,30 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
 
 
 def _load_authority(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    certificate = _authority_certificate(directory)
     try:
-        certificate_pem = (directory / "ca.crt").read_bytes()
-        key_pem = (directory / "ca.key").read_bytes()
-    except FileNotFoundError:
-        raise CertificateRefused(f"{directory} holds no authority; make one first") from None
-    try:
-        certificate = x509.load_pem_x509_certificate(certificate_pem)
-        key = load_pem_private_key(key_pem, password=None)
+        key = load_pem_private_key(_read(directory, "ca.key"), password=None)
     except ValueError:
         raise CertificateRefused(f"the authority in {directory} is not readable") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateRefused(f"the authority in {directory} has no EC key")
+    if key.public_key() != certificate.public_key():
+        raise CertificateRefused(f"{directory / 'ca.key'} is not the key of ca.crt beside it")
     return certificate, key
+
+
+def _authority_certificate(directory: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(_read(directory, "ca.crt"))
+    except ValueError:
+        raise CertificateRefused(f"the authority in {directory} is not readable") from None
+
+
+def _read(directory: Path, name: str) -> bytes:
+    try:
+        return (directory / name).read_bytes()
+    except FileNotFoundError:
+        raise CertificateRefused(f"{directory} holds no authority; make one first") from None
 
 
 def _files(directory: Path, name: str) -> IssuedFiles:

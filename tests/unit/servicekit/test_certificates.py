@@ -188,3 +188,17 @@ class TestRefused:
 def test_the_trust_domain_is_kept_in_the_authority(directory: Path) -> None:
     """Whoever issues later need not remember it."""
     assert trust_domain_of(directory) == DOMAIN
+
+
+def test_whoever_needs_the_trust_domain_needs_no_key(directory: Path) -> None:
+    """A service is set up where the authority's certificate is, and its key must not be."""
+    (directory / "ca.key").unlink()
+    assert trust_domain_of(directory) == DOMAIN
+
+
+def test_an_authority_signs_with_its_own_key_only(directory: Path, tmp_path: Path) -> None:
+    """Certificates signed with another key would be refused one by one, at every handshake."""
+    create_authority(tmp_path / "other", DOMAIN, NOW)
+    (tmp_path / "other" / "ca.key").replace(directory / "ca.key")
+    with pytest.raises(CertificateRefused, match="not the key"):
+        issue_caller(directory, "alice", ALICE, NOW)
