@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from servicekit.store.ledger import Turn
     from stage3_service.audit.records import RequestScope
 
-_TOKEN_BY_KEY = f"SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.token_key = ?"  # noqa: S608 - a constant
+# One statement and one row, whatever was presented: a token, a tombstone, both or neither.
+_TOKEN_BY_KEY = (
+    f"SELECT (SELECT 1 FROM revocations WHERE token_key = presented), {TOKEN_COLUMNS} "  # noqa: S608 - a constant
+    "FROM (SELECT ? AS presented) LEFT JOIN tokens t ON t.token_key = presented"
+)
 _TOKEN_BY_ID = f"SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.token_id = ?"  # noqa: S608 - a constant
 _PLAN_BY_REQUEST = (
     f"SELECT {PLAN_COLUMNS} FROM plans WHERE caller = ? AND user_id = ? AND request_id = ?"  # noqa: S608 - a constant of this package
@@ -31,12 +35,12 @@ CLOCK_HALT = "clock"
 class SqliteSnapshot:
     """Answer a decision's questions from one turn; see `audit.journal.Snapshot`."""
 
-    __slots__ = ("_found", "_tokens", "_turn", "now")
+    __slots__ = ("_asked", "_tokens", "_turn", "now")
 
     def __init__(self, turn: Turn, tokens: TokenRows) -> None:
         self._turn = turn
         self._tokens = tokens
-        self._found: TokenRecord | None = None
+        self._asked: tuple[bytes, bool] | None = None
         self.now = from_us(turn.now_us)
 
     @property
@@ -50,17 +54,20 @@ class SqliteSnapshot:
 
     def token(self, token_key: bytes) -> TokenRecord | None:
         """Return the token with this key."""
-        self._found = self._one_token(_TOKEN_BY_KEY, token_key)
-        return self._found
+        ((tombstone, *columns),) = self._turn.rows(_TOKEN_BY_KEY, (token_key,))
+        self._asked = token_key, tombstone is not None
+        return None if columns[0] is None else self._tokens.decode(columns)
 
     def token_by_id(self, token_id: str) -> TokenRecord | None:
         """Return the token with this public reference."""
-        return self._one_token(_TOKEN_BY_ID, token_id)
+        for row in self._turn.rows(_TOKEN_BY_ID, (token_id,)):
+            return self._tokens.decode(row)
+        return None
 
     def is_revoked(self, token_key: bytes) -> bool:
-        """Return whether a tombstone exists; the token read in this turn knows of its own."""
-        if self._found is not None and self._found.token.token_key == token_key:
-            return self._found.revoked_at is not None
+        """Return whether a tombstone exists; whoever asked for the token has asked this, too."""
+        if self._asked is not None and self._asked[0] == token_key:
+            return self._asked[1]
         return bool(self._turn.rows("SELECT 1 FROM revocations WHERE token_key = ?", (token_key,)))
 
     def plan_starts_since(self, token_id: str, since: datetime) -> int:
@@ -94,11 +101,6 @@ class SqliteSnapshot:
         if token_id is None:
             return [decode_plan(row) for row in self._turn.rows(_RUNNING)]
         return [decode_plan(row) for row in self._turn.rows(_RUNNING_OF_TOKEN, (token_id,))]
-
-    def _one_token(self, sql: str, key: bytes | str) -> TokenRecord | None:
-        for row in self._turn.rows(sql, (key,)):
-            return self._tokens.decode(row)
-        return None
 
     def _one_plan(self, sql: str, *key: str) -> PlanRecord | None:
         for row in self._turn.rows(sql, key):
