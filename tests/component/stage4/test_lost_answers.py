@@ -89,9 +89,9 @@ def test_the_remaining_time_travels_on(stage4: Stage4UnderTest, fake: FakeStage3
         return completed(request, [{}])
 
     fake.script = answer
-    assert stage4.execute(trial_plan(), timeout_s=10.0).code == "OK"
+    assert stage4.execute(trial_plan(), timeout_s=5.0).code == "OK"
     assert stage4.execute(trial_plan(), timeout_s=None).code == "OK"
-    assert 9.0 < times[0] < 9.76
+    assert 2.0 < times[0] < 4.78
     assert 290.0 < times[1] <= 300.0
 
 
