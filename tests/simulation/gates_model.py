@@ -303,78 +303,82 @@ class Model:
     # Steps
 
     def _run(self, sub: Submission, grant: Grant) -> Told:
-        steps, outputs = sub.plan.steps, list[str]()
-        for index, step in enumerate(steps):
+        outputs: list[str] = []
+        for index in range(len(sub.plan.steps)):
             parameters, fault = self._resolve(sub.plan, index, outputs)
-            refusal = (
-                ("token", self._gate_1(sub, grant)),
-                ("scope", self._gate_2(grant, step)),
-                (
-                    "limits",
-                    self._gate_3(
-                        grant,
-                        needed=1,
-                        first=index == 0,
-                        plan_bytes=sum(map(len, outputs)),
-                        time_left=sub.time_left,
-                    ),
-                ),
-                ("data", fault),
-            )
-            so_far = "some" if index else "none"
-            denied = next(((gate, reason) for gate, reason in refusal if reason), None)
-            if denied:
-                gate, reason = denied
-                self._observe_expiry(grant, reason)
-            for passed in ("scope", "limits", "data"):
-                if denied and denied[0] in {"token", passed}:
-                    break
-                self._step_event(sub, grant, GATE_EVENTS[passed], "success", index)
-            if denied:
-                gate, reason = denied
-                self._deny(sub, grant.token_id, gate, reason, index)
-                return Told("denied", PUBLIC[reason], index, so_far)
-            self._step_event(sub, grant, "EXECUTION_STARTED", "started", index)
-            grant.invocations += 1
-            grant.total_bytes += grant.reserve
-            if index == 0 and grant.max_plans is not None:
-                grant.starts_us.append(self.now_us)
-            happening = sub.during[index] if index < len(sub.during) else None
-            if happening not in {None, "cancel", "timeout"}:
-                self.happen(happening)
-            output, failure, size = self._invoke(sub, step, index, parameters, grant.reserve)
-            if failure == "STEP_IN_DOUBT":
-                self._step_event(
-                    *(sub, grant, "OPERATION_ABORTED", "aborted", index),
-                    reason=failure,
-                    terminal=True,
-                )
-                return Told("in_doubt", failure, index, "unknown")
-            grant.total_bytes += min(size, grant.reserve) - grant.reserve
-            if failure:
-                self._step_event(
-                    *(sub, grant, "EXECUTION_COMPLETED", "failed", index),
-                    reason=failure,
-                    terminal=True,
-                )
-                unreached = failure == "DOMAIN_UNREACHABLE"
-                return Told("failed", failure, index, so_far if unreached else "unknown")
-            outputs.append(output)
-            last = index + 1 == len(steps)
-            self._step_event(sub, grant, "EXECUTION_COMPLETED", "success", index, terminal=last)
-            if last:
-                return Told("completed", effects="some")
-            stop = {"cancel": "CLIENT_CANCELLED", "timeout": "DEADLINE_EXCEEDED"}.get(
-                happening if isinstance(happening, str) else ""
-            ) or ("SERVICE_HALTED" if self.halted else None)
-            if stop:
-                self._step_event(
-                    *(sub, grant, "OPERATION_ABORTED", "aborted", index + 1),
-                    reason=stop,
-                    terminal=True,
-                )
-                return Told("aborted", stop, index + 1, "some")
+            if told := self._refused_at(sub, grant, index, fault, sum(map(len, outputs))):
+                return told
+            if told := self._executed(sub, grant, index, parameters, outputs):
+                return told
         raise AssertionError("a plan has a last step")
+
+    def _refused_at(
+        self, sub: Submission, grant: Grant, index: int, fault: str | None, plan_bytes: int
+    ) -> Told | None:
+        """Ask every gate about one step, in the moment in which it would start."""
+        limits = self._gate_3(
+            grant, needed=1, first=index == 0, plan_bytes=plan_bytes, time_left=sub.time_left
+        )
+        if reason := self._gate_1(sub, grant):
+            self._observe_expiry(grant, reason)
+            return self._end_at_gate(sub, grant, "token", reason, index)
+        for gate, reason in (
+            ("scope", self._gate_2(grant, sub.plan.steps[index])),
+            ("limits", limits),
+            ("data", fault),
+        ):
+            if reason:
+                return self._end_at_gate(sub, grant, gate, reason, index)
+            self._step_event(sub, grant, GATE_EVENTS[gate], "success", index)
+        return None
+
+    def _end_at_gate(
+        self, sub: Submission, grant: Grant, gate: str, reason: str, index: int
+    ) -> Told:
+        self._deny(sub, grant.token_id, gate, reason, index)
+        return Told("denied", PUBLIC[reason], index, "some" if index else "none")
+
+    def _executed(
+        self, sub: Submission, grant: Grant, index: int, parameters: str, outputs: list[str]
+    ) -> Told | None:
+        """Start one step, let happen what happens, and end it; None if another one follows."""
+        self._step_event(sub, grant, "EXECUTION_STARTED", "started", index)
+        grant.invocations += 1
+        grant.total_bytes += grant.reserve
+        if index == 0 and grant.max_plans is not None:
+            grant.starts_us.append(self.now_us)
+        happening = sub.during[index] if index < len(sub.during) else None
+        if happening not in (None, "cancel", "timeout"):
+            self.happen(happening)
+        output, failure, size = self._invoke(sub, index, parameters, grant.reserve)
+        if failure == "STEP_IN_DOUBT":
+            self._end_step(sub, grant, "OPERATION_ABORTED", "aborted", index, failure)
+            return Told("in_doubt", failure, index, "unknown")
+        grant.total_bytes += min(size, grant.reserve) - grant.reserve
+        if failure:
+            self._end_step(sub, grant, "EXECUTION_COMPLETED", "failed", index, failure)
+            so_far = "some" if index else "none"
+            unreached = failure == "DOMAIN_UNREACHABLE"
+            return Told("failed", failure, index, so_far if unreached else "unknown")
+        outputs.append(output)
+        last = index + 1 == len(sub.plan.steps)
+        self._step_event(sub, grant, "EXECUTION_COMPLETED", "success", index, terminal=last)
+        if last:
+            return Told("completed", effects="some")
+        stop = None
+        if self.halted:
+            stop = "PLAN_HALTED"
+        elif happening in ("cancel", "timeout"):
+            stop = "CLIENT_CANCELLED" if happening == "cancel" else "DEADLINE"
+        if stop is None:
+            return None
+        self._end_step(sub, grant, "OPERATION_ABORTED", "aborted", index + 1, stop)
+        return Told("aborted", stop, index + 1, "some")
+
+    def _end_step(
+        self, sub: Submission, grant: Grant, event: str, status: str, index: int, reason: str
+    ) -> None:
+        self._step_event(sub, grant, event, status, index, reason=reason, terminal=True)
 
     def _resolve(self, plan: Plan, index: int, outputs: list[str]) -> tuple[str, str | None]:
         """Return the final parameters of a step, and what gate 4 says of them."""
@@ -391,10 +395,10 @@ class Model:
         return text, None
 
     def _invoke(
-        self, sub: Submission, step: PlanStep, index: int, parameters: str, most: int
+        self, sub: Submission, index: int, parameters: str, most: int
     ) -> tuple[str, str | None, int]:
         """Return the output, or why there is none, and the size of what was answered."""
-        match step.method:
+        match sub.plan.steps[index].method:
             case "fail" | "raise_error":
                 return "", "DOMAIN_FAILED", 0
             case "unreachable":
