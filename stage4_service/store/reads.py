@@ -48,14 +48,20 @@ def entries(
 ) -> list[LogEntry]:
     """Return a page of the log, oldest first; of one plan unless `plan_id` is empty."""
     source, where, parameters = _ENTRY, "WHERE events.seq > ? ", list[SqlValue]((after,))
+    order = "events.seq"
     if caller is not None:
         source += "JOIN caller_log ON caller_log.seq = events.seq "
         where += "AND caller_log.caller = ? AND caller_log.seq > ? "
         parameters += (caller, after)
+        # The same number, but only by this name is it known to be in order already: by the other,
+        # each page would sort all that the caller ever did.
+        order = "caller_log.seq"
     if plan_id:
         where += "AND plan_id = ? "
         parameters.append(plan_id)
-    rows = reader.rows(source + where + "ORDER BY events.seq LIMIT ?", (*parameters, limit))
+        # A plan has few entries: they are found by the plan and sorted.
+        order = "events.seq"
+    rows = reader.rows(source + where + f"ORDER BY {order} LIMIT ?", (*parameters, limit))
     return [LogEntry(*cast("tuple[int, bytes, str, int]", row)) for row in rows]
 
 
