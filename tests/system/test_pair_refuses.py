@@ -353,7 +353,7 @@ def test_a_client_that_leaves_stops_the_next_step(
         return execute(self, submission, call)
 
     monkeypatch.setattr(PlanExecutor, "execute", observed)
-    _forget_entries(pair)
+    pair.forget_calls()
     request = pb.ExecutePlanRequest(plan_json=as_bytes(document), request_id="left")
     call: Any = pair.stage4.plans().ExecutePlan.future(request, timeout=TIMEOUT_S)
     assert pair.trial.entered.acquire(timeout=TIMEOUT_S)
@@ -385,6 +385,20 @@ def test_time_that_ends_in_mid_plan_is_pending_and_then_told(tmp_path: Path) -> 
             again = own.stage4.execute(document, request_id="pending")
         assert again.completed.replay is True
         assert own.stage4.plan(answer.outcome.plan_id).state == pb.PLAN_STATE_COMPLETED
+
+
+def test_time_that_ends_between_two_steps_stops_the_next(pair: Pair) -> None:
+    """DEADLINE with step and effects: nothing further was started, and the outcome is known."""
+    document = plan_document(pair.token(), step("trial", "hang"), EFFECT)
+    effects = list(pair.trial.effects)
+    running = _start(pair, document)
+    # The longest that a client may wait, at Stage-3's clock alone.
+    pair.clock.advance(300)
+    answer = _let_go(pair, running)
+    assert (answer.code, answer.reason) == ("DEADLINE_EXCEEDED", "DEADLINE")
+    assert (answer.outcome.step, answer.outcome.effects) == (1, SOME)
+    assert pair.types(answer.outcome.plan_id)[-1] == "OPERATION_ABORTED"
+    assert pair.trial.effects == effects
 
 
 def test_a_caller_denied_too_often_is_overloaded_without_an_event(tmp_path: Path) -> None:
@@ -424,14 +438,9 @@ def is_running(pair: Pair) -> bool:
     return page.plans[0].state == pb.PLAN_STATE_RUNNING
 
 
-def _forget_entries(pair: Pair) -> None:
-    while pair.trial.entered.acquire(blocking=False):
-        pass
-
-
 def _start(pair: Pair, document: dict[str, Any]) -> tuple[threading.Thread, list[Any]]:
     """Submit a plan whose first step hangs, and return once it does."""
-    _forget_entries(pair)
+    pair.forget_calls()
     pair.stage4.plans()
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(pair.stage4.execute(document)))

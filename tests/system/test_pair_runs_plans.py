@@ -245,7 +245,7 @@ class TestResubmission:
         """ABORTED with effects unknown; once it has ended, the same identifier tells how."""
         document = plan_document(pair.token(), step("trial", "hang"))
         request = pb.ExecutePlanRequest(plan_json=as_bytes(document), request_id="running")
-        _drain(pair)
+        pair.forget_calls()
         running: Any = pair.stage4.plans().ExecutePlan.future(request, timeout=TIMEOUT_S)
         try:
             assert pair.trial.entered.acquire(timeout=TIMEOUT_S)
@@ -349,7 +349,7 @@ def test_the_clients_remaining_time_reaches_stage3_less_the_margin(
     document = plan_document(pair.token(), EFFECT)
     assert pair.stage4.execute(document, timeout_s=5.0).code == "OK"
     assert pair.stage4.execute(document, timeout_s=None).code == "OK"
-    assert 3.0 < seen[0] <= 4.77
+    assert 2.0 < seen[0] <= 4.77
     assert 290.0 < seen[1] <= 300.0
 
 
@@ -388,9 +388,3 @@ def test_stage4s_log_names_the_result_and_never_holds_it(pair: Pair) -> None:
     assert received["raw_bytes"] == len(document)
     assert ended["result_digest"] == hashlib.sha256(completed.result_json).hexdigest()
     assert "maroon heron" not in json.dumps(events)
-
-
-def _drain(pair: Pair) -> None:
-    """Forget which calls have entered the domain so far."""
-    while pair.trial.entered.acquire(blocking=False):
-        pass
