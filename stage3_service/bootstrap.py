@@ -19,6 +19,7 @@ from servicekit.clock import Clock, SystemClock
 from servicekit.log import logger
 from servicekit.serving.health import HealthBoard
 from servicekit.serving.tls import server_credentials
+from servicekit.store.errors import StoreCorrupt
 from servicekit.store.ledger import Ledger
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.registry import (
@@ -38,6 +39,7 @@ from stage3_service.settings import STORE_FILE, Stage3Settings
 from stage3_service.store.operator_reads import SqliteOperatorReads
 from stage3_service.store.schema import SCHEMA
 from stage3_service.store.sqlite_journal import SqliteJournalStore
+from stage3_service.store.state_check import state_problem
 from stage3_service.store.token_rows import TokenRows
 from stage3_service.tokens.issue import IssuePolicy
 from stage3_service.wire.listeners import Listeners
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from stage3_service.adapters.shielded_call import RaisedError
     from stage3_service.domains.port import Answer
 
+_EVIDENCE: Final = "Keep the file as evidence, and restore a backup that the log agrees with."
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -160,6 +163,8 @@ def build_stage3(
     )
     with ExitStack() as opened:
         opened.callback(ledger.close)
+        if (problem := ledger.read(state_problem)) is not None:
+            raise StoreCorrupt(f"{settings.state_dir / STORE_FILE}: {problem}", advice=_EVIDENCE)
         rows = TokenRows()
         journal = Journal(SqliteJournalStore(ledger, rows))
         recovered = recover(journal)

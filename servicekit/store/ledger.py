@@ -43,6 +43,7 @@ __all__ = [
     "TreeHead",
     "Turn",
     "Urgency",
+    "read_store",
     "verify_log",
 ]
 
@@ -208,6 +209,22 @@ class Ledger:
         self._readers.close()
         if self._writer.close(self._commit_timeout_s):
             self._lock.release()
+
+
+def read_store(path: Path, query: Callable[[Reader], T]) -> T:
+    """Return what `query` finds in one snapshot of a store, read-only and without its service.
+
+    Raises:
+        StoreMissing: there is no file at `path`.
+        StoreError: SQLite cannot read it.
+    """
+    if not path.is_file():
+        raise StoreMissing(f"there is no store at {path}", advice="Check the path.")
+    readers = ReaderPool(path, vfs=None)
+    try:
+        return readers.read(query)
+    finally:
+        readers.close()
 
 
 def _verified_head(

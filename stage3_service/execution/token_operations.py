@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from servicekit.tlog.commitment import commitment
 from stage3_service.audit.changes import TokenIssued, TokenRevoked
 from stage3_service.audit.event import EventType, NewEvent, Status, format_timestamp
 from stage3_service.audit.journal import Writes
@@ -15,58 +16,72 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from servicekit.ijson import JsonValue
     from stage3_service.audit.journal import Journal, Snapshot
     from stage3_service.audit.records import PlanRecord, TokenRecord
     from stage3_service.tokens.issue import IssuedToken
+    from stage3_service.tokens.token import CapabilityToken
+
+CREDENTIAL_SALT = "credential"
+"""Name of the salt of TOKEN_ISSUED's `credential_commitment`."""
 
 
-def issue(journal: Journal, make: Callable[[datetime], IssuedToken]) -> IssuedToken:
+def issue(journal: Journal, make: Callable[[datetime], IssuedToken], *, salt: bytes) -> IssuedToken:
     """Record the token that `make` returns for the log's own time, and return it.
 
     The gates judge its life by that time, which a wall clock that was set back does not show. The
-    token is valid once this returns, and its credential is shown after that.
+    token is valid once this returns, and its credential is shown after that. `salt` is 32
+    unpredictable bytes.
 
     Raises:
         JournalUnavailable: the record could not be made durable; the token is not valid.
         Exception: whatever `make` raises; no token was issued.
     """
-    return journal.record(partial(_issue, make=make), urgent=True).answer
+    return journal.record(partial(_issue, make=make, salt=salt), urgent=True).answer
 
 
-def _issue(snapshot: Snapshot, make: Callable[[datetime], IssuedToken]) -> Writes[IssuedToken]:
+def _issue(
+    snapshot: Snapshot, make: Callable[[datetime], IssuedToken], salt: bytes
+) -> Writes[IssuedToken]:
     issued = make(snapshot.now)
-    token, limits = issued.token, issued.token.resource_limits
+    token = issued.token
     event = NewEvent(
         EventType.TOKEN_ISSUED,
         Status.SUCCESS,
         user_id=token.user_id,
         token_id=token.token_id,
-        additional_data={
-            "allowed_trigger_types": [
-                str(trigger) for trigger in sorted(token.allowed_trigger_types)
-            ],
-            "bearer": token.bearer,
-            "capability": token.capability,
-            "client_identities": list(token.client_identities),
-            "domain_scope": list(token.domain_scope),
-            "expires_at": format_timestamp(token.expires_at),
-            "issued_by": token.issued_by,
-            "method_scope": {
-                domain: list(methods) for domain, methods in token.method_scope.items()
-            },
-            "plan_digest": None if token.plan_digest is None else token.plan_digest.hex(),
-            # Gate 3's own question: without it nobody could replay the gates over the log.
-            "resource_limits": {
-                "max_frequency": (
-                    None if limits.max_frequency is None else str(limits.max_frequency)
-                ),
-                "max_invocations": limits.max_invocations,
-                "max_response_bytes": limits.max_response_bytes,
-                "max_total_response_bytes": limits.max_total_response_bytes,
-            },
-        },
+        additional_data=issue_facts(token, salt),
+        salts=((CREDENTIAL_SALT, salt),),
     )
     return Writes(issued, (event,), (TokenIssued(token),))
+
+
+def issue_facts(token: CapabilityToken, salt: bytes) -> dict[str, JsonValue]:
+    """Return all that TOKEN_ISSUED says of a token, which is all that it grants.
+
+    The credential's key enters as a commitment: whoever rewrites the token's row, to let another
+    credential open it, has to find one for the same commitment.
+    """
+    limits = token.resource_limits
+    return {
+        "allowed_trigger_types": [str(trigger) for trigger in sorted(token.allowed_trigger_types)],
+        "bearer": token.bearer,
+        "capability": token.capability,
+        "client_identities": list(token.client_identities),
+        "credential_commitment": commitment(salt, token.token_key).hex(),
+        "domain_scope": list(token.domain_scope),
+        "expires_at": format_timestamp(token.expires_at),
+        "issued_by": token.issued_by,
+        "method_scope": {domain: list(methods) for domain, methods in token.method_scope.items()},
+        "plan_digest": None if token.plan_digest is None else token.plan_digest.hex(),
+        # Gate 3's own question: without it nobody could replay the gates over the log.
+        "resource_limits": {
+            "max_frequency": None if limits.max_frequency is None else str(limits.max_frequency),
+            "max_invocations": limits.max_invocations,
+            "max_response_bytes": limits.max_response_bytes,
+            "max_total_response_bytes": limits.max_total_response_bytes,
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)

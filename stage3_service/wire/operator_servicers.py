@@ -19,6 +19,7 @@ from stagegate.stage3.v1 import (
 
 from servicekit.serving.call_facts import call_facts
 from servicekit.store.errors import StoreError
+from servicekit.tlog.commitment import SALT_BYTES
 from stage3_service.audit.journal import JournalUnavailable
 from stage3_service.audit.reads import EventFilter, TokenCursor
 from stage3_service.audit.records import TokenRecord
@@ -119,7 +120,9 @@ class TokenServicer(token_service_pb2_grpc.TokenServiceServicer):
                 policy=desk.policy,
             )
             try:
-                issued = issue(desk.journal, lambda now: make(now=now))
+                issued = issue(
+                    desk.journal, lambda now: make(now=now), salt=desk.entropy(SALT_BYTES)
+                )
             except IssueRefused as refused:
                 raise _invalid(refused.field, refused.description) from None
         record = TokenRecord(issued.token, TokenUsage(), None, expiry_recorded=False)
