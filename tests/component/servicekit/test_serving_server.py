@@ -5,6 +5,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,25 @@ class TestReflection:
             self.ask(world.channel(server), version)
         error: Any = caught.value
         assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+
+    def test_callers_that_reflect_for_ever_take_no_place_of_the_server(self, world: World) -> None:
+        """More open streams than the server holds calls, and calls are still answered."""
+        policy = world.policy({full("Get"): Rule(CLIENTS), **reflection_rules(CLIENTS)})
+        server = world.serve({"Get": echo}, policy=policy, reflection=(HEALTH_SERVICE,))
+        channel = world.channel(server)
+        method = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        enough = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            enough.wait(10)
+            yield from ()
+
+        streams = [method(nothing(), timeout=20) for _ in range(12)]
+        assert call(channel, "Get", b"x") == b"x"
+        assert server.in_flight == 0
+        enough.set()
+        for stream in streams:
+            stream.cancel()
 
 
 class TestStop:
