@@ -108,6 +108,8 @@ def _read_file(file: Path, problems: list[str]) -> dict[str, Any]:
         problems.append(f"{file}: is not UTF-8")
     except tomllib.TOMLDecodeError as error:
         problems.append(f"{file}: is not TOML: {error}")
+    except RecursionError:
+        problems.append(f"{file}: is nested too deeply")
     return {}
 
 
@@ -214,9 +216,13 @@ def _read_text(annotation: object, text: str) -> object:
         return number
     if any(_is_structure(option) for option in options):
         try:
-            return tomllib.loads(f"value = {text}\n")["value"]
-        except tomllib.TOMLDecodeError:
-            raise ValueError('a TOML value such as ["a", "b"] is expected') from None
+            document = tomllib.loads(f"value = {text}\n")
+        except (tomllib.TOMLDecodeError, RecursionError):
+            document = {}
+        # More than one name: the text has lines of its own, which nobody would read.
+        if document.keys() != {"value"}:
+            raise ValueError('a TOML value such as ["a", "b"] is expected')
+        return document["value"]
     return text
 
 

@@ -154,6 +154,8 @@ class TestProblems:
             ("STAGE3_LISTEN__GRACE_S", "soon", "a number is expected"),
             ("STAGE3_LISTEN__GRACE_S", "inf", "a number is expected"),
             ("STAGE3_NAMES", "a, b", 'a TOML value such as ["a", "b"] is expected'),
+            ("STAGE3_NAMES", '["a"]\nb = 1', 'a TOML value such as ["a", "b"] is expected'),
+            ("STAGE3_NAMES", "[" * 9_999, 'a TOML value such as ["a", "b"] is expected'),
             ("STAGE3_LISTEN__PORT", "0", "listen.port: input should be greater than or equal to 1"),
             ("STAGE3_LISTEN__PORT", "1.0", "listen.port: input should be a valid integer"),
         ],
@@ -169,6 +171,7 @@ class TestProblems:
         [
             (b"state = ", "is not TOML"),
             (b"state = 1\nstate = 2", "is not TOML"),
+            (b"state = " + b"[" * 9_999, "is nested too deeply"),
             (b"\xff\xfe", "is not UTF-8"),
             (b"#" * 1_048_577, "longer than 1048576 bytes"),
         ],
