@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import apsw
-
 from servicekit.store.turn import Turn
-from stage3_service.settings import STORE_FILE
 from tests.harness.pki import uri
-from tests.harness.stage3 import Stage3UnderTest, running_stage3, step
+from tests.harness.stage3 import Stage3UnderTest, step
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
-
-    from tests.fakes.manual_clock import ManualClock
 
 NEVER_ISSUED = "token_" + "A" * 43
 
@@ -55,21 +48,3 @@ def test_no_refused_token_takes_more_questions_than_another(
 
     assert len(errors) == 1
     assert len(set(asked.values())) == 1, asked
-
-
-def test_a_tombstone_outlives_its_token(tmp_path: Path, clock: ManualClock) -> None:
-    """A token whose row is gone is still revoked, and is still asked about that first."""
-    with running_stage3(tmp_path, clock=clock) as stage3:
-        token = stage3.issue()
-        stage3.revoke(token.token.token_id)
-    connection = apsw.Connection(str(tmp_path / "stage3" / STORE_FILE))
-    connection.execute("DELETE FROM tokens")
-    connection.close()
-
-    with running_stage3(tmp_path, clock=clock, create=False) as stage3:
-        request = stage3.request(token.token_hash, [step("text", "upper", text="a")])
-        answer = stage3.send(request)
-
-        assert answer.reason == "TOKEN_NOT_ACCEPTED"
-        denied, _ = stage3.events(plan_id=request.plan_id)
-        assert (denied["reason"], denied["token_id"]) == ("token_revoked", None)
