@@ -14,7 +14,7 @@ from stagegate.stage4.v1 import plan_service_pb2 as pb
 
 from servicekit.serving.client_errors import decode_rpc_error
 from stage3_service.execution.execute_plan import PlanExecutor
-from tests.harness.pair import TRAIL_OF_A_STEP, as_bytes, plan_document, running_pair
+from tests.harness.pair import SCOPE, TRAIL_OF_A_STEP, as_bytes, plan_document, running_pair
 from tests.harness.pki import uri
 from tests.harness.stage3 import step
 from tests.harness.stage4 import TIMEOUT_S
@@ -376,6 +376,35 @@ def test_two_clients_work_at_once_and_each_log_agrees_with_the_world(tmp_path: P
         assert len(own.trial.effects) == 48
         verify_invariants(own.stage3.events(), own.trial.effects)
         assert len({answer.completed.plan_id for answer in answers}) == 16
+
+
+def test_nothing_starts_after_a_revocation_that_falls_among_many_plans(tmp_path: Path) -> None:
+    """I3 under load: whoever was told that a plan completed had its last step started before."""
+    with running_pair(tmp_path) as own:
+        issued = own.stage3.issue(scope=SCOPE)
+        document = plan_document(issued.token_hash, EFFECT, EFFECT, EFFECT)
+        answers: list[Any] = []
+
+        def submit() -> None:
+            while not answers or answers[-1].code == "OK":
+                answers.append(own.stage4.execute(document))
+
+        own.stage4.plans()
+        callers = [threading.Thread(target=submit) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        # More steps than eight plans have: at least one client is at its second plan.
+        for _ in range(3 * 8 + 1):
+            assert own.trial.entered.acquire(timeout=TIMEOUT_S)
+        own.stage3.revoke(issued.token.token_id)
+        for caller in callers:
+            caller.join(TIMEOUT_S)
+        assert {answer.reason for answer in answers} == {"", "TOKEN_NOT_ACCEPTED"}
+        # After the answer to the revocation there was no effect at all.
+        effects = len(own.trial.effects)
+        assert own.stage4.execute(document).reason == "TOKEN_NOT_ACCEPTED"
+        assert len(own.trial.effects) == effects
+        verify_invariants(own.stage3.events(), own.trial.effects)
 
 
 def test_stage4s_log_names_the_result_and_never_holds_it(pair: Pair) -> None:
