@@ -7,6 +7,7 @@ client wrote for its parameters.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,9 @@ from stage4_service.limits import PlanLimits
 from stage4_service.plan_digest import plan_digest
 from stage4_service.plan_validator import PlanInvalid, Violation
 
+# What is written down as it is, in this log and in Stage-3's, must not be what nobody may read.
+_WRITTEN_DOWN: Final = ("user_id", "trigger_type")
+_CREDENTIAL: Final = re.compile(r"token_[A-Za-z0-9_-]{32,}", re.ASCII)
 # The document is at depth 0, `steps` at 1, a step at 2, its `parameters` at 3.
 _DEPTH_OF_PARAMETERS: Final = 3
 
@@ -39,10 +43,18 @@ def read_plan_document(plan_json: bytes, limits: PlanLimits) -> PlanDocument:
     except JsonRefused as refused:
         raise PlanInvalid(Violation(refused.path, refused.description)) from None
     plan = Stage4ExecutionPlan.from_document(parsed.value, limits)
+    for field in _WRITTEN_DOWN:
+        if holds_credential(getattr(plan, field)):
+            raise PlanInvalid(Violation(field, "must not hold a credential"))
     spans = (parsed.spans["steps", index, "parameters"] for index in range(len(plan.steps)))
     return PlanDocument(
         plan, tuple(plan_json[start:end] for start, end in spans), plan_digest(plan)
     )
+
+
+def holds_credential(text: str) -> bool:
+    """Say whether there is something in the text that looks like a token's credential."""
+    return _CREDENTIAL.search(text) is not None
 
 
 def _json_limits(limits: PlanLimits) -> JsonLimits:

@@ -25,7 +25,7 @@ from stage4_service.audit import Stage4Journal
 from stage4_service.errors import Effects, FailClosed, JournalUnavailable, Reason
 from stage4_service.limits import PlanLimits
 from stage4_service.orchestrator import Stage4Orchestrator, Submission, record_refused_document
-from stage4_service.plan_document import PlanDocument, read_plan_document
+from stage4_service.plan_document import PlanDocument, holds_credential, read_plan_document
 from stage4_service.plan_record import PlanReader
 from stage4_service.plan_validator import PlanInvalid, Violation
 from stage4_service.stage3_port import Ending, Stage3Completion, Stage3Failure
@@ -167,7 +167,7 @@ class PlanServicer(PlanServiceServicer):
 
     def _submission(self, request: pb.ExecutePlanRequest, facts: CallFacts) -> Submission:
         # An identifier that is not one is refused with the document, and named by a fresh one.
-        is_given = _REQUEST_ID.fullmatch(request.request_id) is not None
+        is_given = bool(request.request_id) and _request_id_violation(request.request_id) is None
         return Submission(
             plan_id=f"plan_{self._ids()}",
             request_id=request.request_id if is_given else f"req_{self._ids()}",
@@ -177,8 +177,10 @@ class PlanServicer(PlanServiceServicer):
         )
 
     def _read(self, request: pb.ExecutePlanRequest) -> PlanDocument:
-        if request.request_id and _REQUEST_ID.fullmatch(request.request_id) is None:
-            raise PlanInvalid(Violation("request_id", f"must match {_REQUEST_ID.pattern}"))
+        if request.request_id:
+            violation = _request_id_violation(request.request_id)
+            if violation is not None:
+                raise PlanInvalid(violation)
         return read_plan_document(request.plan_json, self._limits)
 
     def _call(
@@ -266,6 +268,15 @@ def _response(
         receipt=result.receipt,
         original_plan_id=result.executed_plan_id if result.replay else "",
     )
+
+
+def _request_id_violation(text: str) -> Violation | None:
+    if _REQUEST_ID.fullmatch(text) is None:
+        return Violation("request_id", f"must match {_REQUEST_ID.pattern}")
+    # It is written down and shown wherever the plan is.
+    if holds_credential(text):
+        return Violation("request_id", "must not hold a credential")
+    return None
 
 
 def _reads_as(facts: CallFacts) -> str | None:

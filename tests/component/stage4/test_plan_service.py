@@ -17,7 +17,7 @@ from servicekit.serving.client_errors import ClientError, decode_rpc_error
 from stage4_service.settings import Limits, Refusals
 from stage4_service.wire.method_table import plan_methods
 from tests.fakes.manual_clock import ManualClock
-from tests.fakes.stage3_service import FakeStage3
+from tests.fakes.stage3_service import TOKEN, FakeStage3
 from tests.fakes.trial_plans import trial_plan, trial_step
 from tests.harness.pki import uri
 from tests.harness.stage4 import TIMEOUT_S, Stage4UnderTest, running_stage4
@@ -100,6 +100,24 @@ def test_a_request_identifier_that_is_none_is_refused(
     assert executed.error.violations[0][0] == "request_id"
     assert stage4.plan(executed.outcome.plan_id).request_id.startswith("req_")
     assert fake.received == []
+
+
+@pytest.mark.parametrize("field", ["user_id", "trigger_type", "request_id"])
+def test_a_credential_in_the_wrong_place_is_refused_and_not_written_down(
+    stage4: Stage4UnderTest, fake: FakeStage3, field: str
+) -> None:
+    """Expect the slip of a caller to be told to the caller, and to leave no secret in the log."""
+    if field == "request_id":
+        executed = stage4.execute(trial_plan(), request_id=TOKEN)
+    else:
+        executed = stage4.execute(trial_plan(**{field: f"x {TOKEN}"}))
+    assert executed.reason == "PLAN_INVALID"
+    assert executed.error is not None
+    assert executed.error.violations == ((field, "must not hold a credential"),)
+    assert fake.received == []
+    written = json.dumps(stage4.events()) + str(stage4.plan(executed.outcome.plan_id))
+    assert TOKEN not in written
+    assert TOKEN not in str(executed.error)
 
 
 def test_an_absent_request_identifier_is_minted(stage4: Stage4UnderTest) -> None:
