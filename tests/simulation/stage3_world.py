@@ -15,6 +15,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from servicekit.store.ledger import Ledger
+from servicekit.tlog.commitment import SALT_BYTES
 from servicekit.tlog.tree import Frontier, leaf_hash
 from stage3_service.adapters.direct_call import DirectCall
 from stage3_service.adapters.json_schema import compile_schema
@@ -133,6 +134,7 @@ class Stage3World:
                 id_entropy=self.entropy(16),
                 policy=IssuePolicy(),
             ),
+            salt=self.entropy(32),
         )
         return issued.credential, issued.token.token_id
 
