@@ -52,6 +52,13 @@ def main() -> None:
         measured = _take_turns(contenders, directory, chosen)
         print("\n".join([*figures(measured), "", *goals(measured)]))
         if plans is not None:
+            print()
+            for concurrency in (ALONE, BUSY):
+                effort = plans.effort(concurrency)
+                print(
+                    f"processor ms a plan, {concurrency:>2} callers: "
+                    f"Stage-3 {effort.stage3_ms:.2f}, Stage-4 {effort.stage4_ms:.2f}"
+                )
             print(f"\nEvery answer validated, both logs verified: {plans.evidence()}")
 
 

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from bench.durability import count_syncs
 from bench.load import LoadClient, Round, Target, load_client
 from bench.pair import RunningPair, running_pair
-from bench.processes import pin, two_cpus
+from bench.processes import cpu_seconds, pin, two_cpus
 from bench.work import (
     COMMITS_A_PLAN,
     STAGE3_EVENTS_A_PLAN,
@@ -32,6 +33,14 @@ class Evidence:
     syncs_a_plan: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Processor time that a plan cost each service, in milliseconds: steadier than any rate."""
+
+    stage3_ms: float
+    stage4_ms: float
+
+
 class Plans:
     """The pair under load, and the evidence of every plan it answered."""
 
@@ -40,12 +49,28 @@ class Plans:
         self._client = client
         self._directory = directory
         self._answered = 0
+        self._efforts: dict[int, list[Effort]] = {}
 
     def run(self, concurrency: int, seconds: float, warm_up_s: float) -> Round:
         """Run one round, as the baseline does."""
+        before = self._cpu_ms()
         measured = self._client.run(concurrency, seconds, warm_up_s)
+        spent = [after - was for after, was in zip(self._cpu_ms(), before, strict=True)]
         self._answered += measured.answered
+        effort = Effort(*(one / measured.answered for one in spent))
+        self._efforts.setdefault(concurrency, []).append(effort)
         return measured
+
+    def effort(self, concurrency: int) -> Effort:
+        """Return the medians over the rounds with so many callers."""
+        rounds = self._efforts[concurrency]
+        return Effort(
+            median(one.stage3_ms for one in rounds), median(one.stage4_ms for one in rounds)
+        )
+
+    def _cpu_ms(self) -> tuple[float, float]:
+        pids = (self._pair.stage3_pid, self._pair.stage4_pid)
+        return cpu_seconds(pids[0]) * 1e3, cpu_seconds(pids[1]) * 1e3
 
     def evidence(self) -> Evidence:
         """Verify both logs from the first event to the last, and count what a plan left.

@@ -70,6 +70,12 @@ def two_cpus() -> tuple[int, int]:
     return cpus[0], cpus[-1] if len(cpus) == 1 else cpus[1]
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has had so far, in user and kernel mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def pin(pid: int, cpu: int) -> None:
     """Keep every thread of a process, and all it will start, on one CPU."""
     for task in Path(f"/proc/{pid}/task").iterdir():
