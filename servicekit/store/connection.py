@@ -4,8 +4,10 @@ Deliberately absent: automatic checkpoints. The writer makes them itself at a ca
 no commit pays for one unawares.
 """
 
+import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import apsw
 
@@ -18,7 +20,7 @@ from servicekit.store.errors import (
 )
 from servicekit.store.schema import APPLICATION_ID, LEDGER_FORMAT, LEDGER_STATEMENTS, Schema
 
-__all__ = ["check_identity", "check_shape", "open_reader", "open_writer"]
+__all__ = ["check_identity", "check_shape", "is_at_rest", "open_reader", "open_writer"]
 
 _FIXED_SQLITE = 3_051_003
 _BUSY_TIMEOUT_MS = 2_000
@@ -60,8 +62,18 @@ def open_writer(path: Path, *, vfs: str | None = None) -> apsw.Connection:
 
 
 def open_reader(path: Path, *, vfs: str | None = None) -> apsw.Connection:
-    """Open an existing store for reading only."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    """Open an existing store for reading only.
+
+    A file that nobody has open, so that no log of SQLite's own lies beside it, is read as it is:
+    nothing is created in its directory, which need not be writable. The caller sees to it that no
+    service begins to write meanwhile.
+    """
+    flags = apsw.SQLITE_OPEN_READONLY
+    if vfs is None and is_at_rest(path):
+        name, flags = f"file:{quote(str(path))}?immutable=1", flags | apsw.SQLITE_OPEN_URI
+    else:
+        name = str(path)
+    connection = apsw.Connection(name, flags=flags, vfs=vfs)
     try:
         connection.set_busy_timeout(_BUSY_TIMEOUT_MS)
         connection.execute("PRAGMA query_only=ON").fetchall()
@@ -70,6 +82,11 @@ def open_reader(path: Path, *, vfs: str | None = None) -> apsw.Connection:
         connection.close()
         raise
     return connection
+
+
+def is_at_rest(path: Path) -> bool:
+    """Return whether all of a store is in the file itself: it was closed, or copied when closed."""
+    return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("-wal", "-shm"))
 
 
 def check_identity(connection: apsw.Connection, path: Path, schema: Schema) -> None:

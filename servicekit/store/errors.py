@@ -18,6 +18,7 @@ __all__ = [
     "StorePoisoned",
     "StoreTooNew",
     "StoreTooOld",
+    "StoreUnreadable",
 ]
 
 
@@ -60,6 +61,10 @@ class StoreTooOld(StoreError):
     """The store was written by an older version of this program."""
 
     exit_code: ClassVar[int] = 78
+
+
+class StoreUnreadable(StoreError):
+    """The file, or the directory it is in, could not be read: nothing is known of what it says."""
 
 
 class StoreLocked(StoreError):

@@ -30,7 +30,7 @@ def check_leaf(event: StoredEvent) -> str | None:
             "event_type": members.get("event_type", members.get("record_type")),
             "plan_id": members.get("plan_id"),
             "token_id": members.get("token_id"),
-            "time": (datetime.fromisoformat(members["timestamp"]) - _EPOCH) // _MICROSECOND,
+            "time_us": (datetime.fromisoformat(members["timestamp"]) - _EPOCH) // _MICROSECOND,
         }
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return "the leaf is not an event"
@@ -41,9 +41,9 @@ def check_leaf(event: StoredEvent) -> str | None:
         "event_type": event.event_type,
         "plan_id": event.plan_id,
         "token_id": event.token_id,
-        "time": event.time_us,
+        "time_us": event.time_us,
     }
     for name, value in stored.items():
         if said[name] != value:
-            return f"the row's {name} is not the leaf's"
+            return f"its column {name} says something else than its bytes"
     return None

@@ -13,13 +13,18 @@ from typing import Any
 
 import apsw
 
-from servicekit.store.connection import check_shape, open_reader
-from servicekit.store.errors import StoreCorrupt, StoreMissing
+from servicekit.store.connection import check_shape, is_at_rest, open_reader
+from servicekit.store.errors import StoreCorrupt, StoreUnreadable
+from servicekit.store.store_file import check_owner, identify
 from servicekit.tlog.tree import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hashes
 
 __all__ = ["Check", "LogVerdict", "StoredEvent", "StoredHead", "TreeHead", "inspect", "verify_log"]
 
 _CHUNK_ROWS = 4096
+_UNREADABLE = (
+    *(apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError, apsw.IOError),
+    *(apsw.BusyError, apsw.LockedError, apsw.AuthError, apsw.NoMemError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +77,65 @@ class _Bad(Exception):
 
 
 def verify_log(
-    path: Path, *, check: Check | None = None, at_least: TreeHead | None = None
+    path: Path,
+    *,
+    check: Check | None = None,
+    at_least: TreeHead | None = None,
+    schema_name: str | None = None,
 ) -> LogVerdict:
     """Verify a whole log, read-only; a service may be writing to it meanwhile.
 
     `check` is asked about every event and returns what is wrong with it, or None. `at_least` is a
-    head kept elsewhere: the log must contain it as a prefix.
+    head kept elsewhere: the log must contain it as a prefix. `schema_name` is whose store it must
+    be. What could not be read as a store gets no verdict.
 
     Raises:
         StoreMissing: there is no file at `path`.
+        StoreMismatch: it is no store, or not that of `schema_name`.
+        StoreUnreadable: the file, or the directory it is in, could not be read.
     """
-    if not path.is_file():
-        raise StoreMissing(f"there is no store at {path}", advice="Check the path.")
+    identify(path)
+    before = _state(path)
     try:
         connection = open_reader(path)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from None
     except apsw.Error as error:
         return LogVerdict(0, EMPTY_ROOT, f"SQLite cannot open it: {error}", None)
     try:
+        if schema_name is not None:
+            check_owner(connection, path, schema_name)
         check_shape(connection)
         verdict, _ = inspect(connection, check=check, at_least=at_least)
     except StoreCorrupt as error:
-        return LogVerdict(0, EMPTY_ROOT, str(error), error.first_bad_seq)
+        verdict = LogVerdict(0, EMPTY_ROOT, str(error), error.first_bad_seq)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from None
     except apsw.Error as error:
-        return LogVerdict(0, EMPTY_ROOT, f"SQLite cannot read it: {error}", None)
+        verdict = LogVerdict(0, EMPTY_ROOT, f"SQLite cannot read it: {error}", None)
     finally:
         connection.close()
+    if before is not None and _state(path) != before:
+        raise StoreUnreadable(
+            f"a service began to write to {path} while it was read", advice="Verify it again."
+        )
     return verdict
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a store at rest is written to; None for one that is open."""
+    if not is_at_rest(path):
+        return None
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _unreadable(path: Path, error: Exception) -> StoreUnreadable:
+    return StoreUnreadable(
+        f"SQLite cannot read {path}: {error}",
+        advice="Check who may read the file and its directory. Evidence with a -wal file beside it "
+        "is read where the directory is writable: copy both, and name the copy.",
+    )
 
 
 def inspect(

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from servicekit.cli.log_verification import KeptHead, StoreFile, verify_store_file
 from servicekit.cli.options import Json, ServiceAddress
-from servicekit.cli.output import count, emit, print_facts, print_table, say, times_of_day
-from stage3_service.cli.options import ConfigFile, ProfileFile
+from servicekit.cli.output import count, emit, print_table, say, times_of_day
+from stage3_service.cli.options import ConfigFile, ProfileFile, read_settings
 
 if TYPE_CHECKING:
     from stage3_service.cli.client.message_documents import Document
@@ -52,67 +53,26 @@ def list_events(
 @app.command("verify")
 def verify(
     config: ConfigFile = None,
-    store: Annotated[
-        Path | None,
-        typer.Option("--store", metavar="FILE", help="The store file, instead of --config."),
-    ] = None,
-    expect: Annotated[
-        str | None,
-        typer.Option(
-            "--head",
-            metavar="SIZE:ROOT",
-            help="A head noted earlier, as this command prints it: the log must contain it.",
-        ),
-    ] = None,
+    store: StoreFile = None,
+    expect: KeptHead = None,
     as_json: Json = False,
 ) -> None:
     """Verify the whole log in the store file, without the service. It may run meanwhile.
 
     Every hash is computed anew from the stored bytes, and what each entry says is compared with the
-    columns it is found by. The first bad entry is named. Exit code 1: the log is bad.
+    columns it is found by. The first bad entry is named. Exit code 1: the log is bad. A file that
+    is not Stage-3's store, or cannot be read, gets no verdict: 78 or 74.
 
     A hand that rewrites entries, hashes and head alike is found only against a head kept elsewhere:
     note what this prints, and give it to --head next time.
     """
-    from servicekit.process import ExitCode
-    from servicekit.store.ledger import verify_log
-    from stage3_service.cli.log_check import leaf_problem, parse_head
 
-    path = _store_file(config, store)
-    verdict = verify_log(path, check=leaf_problem, at_least=parse_head(expect))
-    document: Document = {
-        "verified": verdict.problem is None,
-        "store": str(path),
-        "size": verdict.size,
-        "root": verdict.root.hex(),
-        "problem": verdict.problem,
-        "first_bad_seq": verdict.first_bad_seq,
-    }
-    if as_json:
-        emit(document)
-    else:
-        head = f"{verdict.size}:{verdict.root.hex()}"
-        print_facts({**document, "size": None, "root": None, "head": head})
-    if verdict.problem is not None:
-        raise typer.Exit(int(ExitCode.REFUSED))
+    def configured() -> Path | None:
+        from stage3_service.settings import STORE_FILE
 
+        return None if config is None else read_settings(config).state_dir / STORE_FILE
 
-def _store_file(config: Path | None, store: Path | None) -> Path:
-    from servicekit.cli.failure import CommandFailed
-    from servicekit.process import ExitCode
-    from stage3_service.cli.options import read_settings
-    from stage3_service.settings import STORE_FILE
-
-    if store is not None:
-        return store
-    if config is None:
-        raise CommandFailed(
-            ExitCode.USAGE,
-            "USAGE",
-            "which log?",
-            "Name the settings with --config FILE, or the store file with --store FILE.",
-        )
-    return read_settings(config).state_dir / STORE_FILE
+    verify_store_file("stage3", store, configured, kept_head=expect, as_json=as_json)
 
 
 def _row(event: Document, time: str) -> list[object]:

@@ -1,18 +1,22 @@
-"""`stage4 audit`: Stage-4's own log about what this caller submitted."""
+"""`stage4 audit`: read Stage-4's own log through the service, verify it without one."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from servicekit.cli.log_verification import KeptHead, StoreFile, verify_store_file
 from servicekit.cli.options import Json, ServiceAddress
 from servicekit.cli.output import count, emit, print_table, say, times_of_day
-from stage4_service.cli.options import ProfileFile
+from stage4_service.cli.options import ConfigFile, ProfileFile, read_settings
 
 app = typer.Typer(
-    help="Read Stage-4's own audit log.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Read and verify Stage-4's own audit log.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 
 _SHOWN_DETAILS: Final = (
@@ -49,6 +53,27 @@ def list_events(
         ],
     )
     say(count(len(events), "event") + (f", {date}" if date else ""))
+
+
+@app.command("verify")
+def verify(
+    config: ConfigFile = None,
+    store: StoreFile = None,
+    expect: KeptHead = None,
+    as_json: Json = False,
+) -> None:
+    """Verify Stage-4's own log in its store file, without the service. It may run meanwhile.
+
+    As `stage3 audit verify`: exit code 1 says that the log is bad. A file that is not Stage-4's
+    store, or cannot be read, gets no verdict: 78 or 74.
+    """
+
+    def configured() -> Path | None:
+        from stage4_service.settings import STORE_FILE
+
+        return None if config is None else read_settings(config).state_dir / STORE_FILE
+
+    verify_store_file("stage4", store, configured, kept_head=expect, as_json=as_json)
 
 
 def _brief(details: object) -> str:

@@ -1,11 +1,12 @@
 """One running pair for all tests of the command lines, and a stopped one to damage."""
 
+import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ import pytest
 from examples.local_pair import LocalPair
 
 PROGRAMS = Path(sys.executable).parent
+# linux/prctl.h and linux/capability.h: CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH.
+_PR_CAPBSET_DROP = 24
+_OVERRIDES = (1, 2)
 
 
 class CommandLine:
@@ -84,8 +88,24 @@ def token_file(command: CommandLine, tmp_path_factory: pytest.TempPathFactory) -
     return file
 
 
+def give_up_privileges() -> None:
+    """Let a program that this process executes next be stopped by modes of files, root's too."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in _OVERRIDES:
+        # Whoever may not drop it does not have it either.
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def run_unprivileged(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command that needs no service as a user whom modes of files stop."""
+    return run_offline(program, *arguments, prepare=give_up_privileges)
+
+
 def run_offline(
-    program: str, *arguments: str | Path, environment: Mapping[str, str] | None = None
+    program: str,
+    *arguments: str | Path,
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command that needs no service, in a clean environment."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -96,4 +116,5 @@ def run_offline(
         text=True,
         timeout=60,
         check=False,
+        preexec_fn=prepare,
     )

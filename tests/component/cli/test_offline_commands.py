@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from examples.local_pair import LocalPair, PairFailed, holder_of
-from tests.component.cli.conftest import CommandLine, run_offline
+from tests.component.cli.conftest import CommandLine, run_offline, run_unprivileged
 
 DOMAINS = Path(__file__).resolve().parents[3] / "examples" / "domains.toml"
 SERVICES = ("stage3", "stage4")
@@ -333,6 +333,86 @@ def test_a_head_noted_earlier_must_be_contained(copied_store: Path) -> None:
         done = run_offline("stage3", "audit", "verify", "--store", copied_store, "--head", head)
         assert done.returncode == 1
         assert "a head kept elsewhere" in done.stdout
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_each_service_verifies_its_own_log(command: CommandLine, service: str) -> None:
+    """Both have one; the other's is named as what it is, and gets no verdict."""
+    other = {"stage3": "stage4", "stage4": "stage3"}[service]
+
+    own = command.document(service, "audit", "verify", "--config", config_of(command.pair, service))
+    code, error = command.error(
+        service, "audit", "verify", "--store", store_of(command.pair, other)
+    )
+
+    assert own["verified"] is True
+    assert (code, error["reason"]) == (78, "STORE_MISMATCH")
+    assert f"the store of '{other}'" in str(error["message"])
+    assert f"{other} audit verify" in str(error["advice"])
+
+
+def test_a_record_that_is_no_event_is_no_damage(command: CommandLine, tmp_path: Path) -> None:
+    """Stage-4's log has records of another kind, and verifies with them."""
+    profile = tmp_path / "operator-as-client.toml"
+    profile.write_text(
+        command.pair.demo_profile.read_text()
+        .replace('"ca.crt"', f'"{command.pair.certificates}/ca.crt"')
+        .replace('"demo.', f'"{command.pair.certificates}/operator.')
+    )
+    command.error("stage4", "plan", "list", "--profile", profile)
+    listed = command("stage4", "audit", "list", "--profile", command.pair.auditor_profile).stdout
+    verdict = command.document("stage4", "audit", "verify", "--store", command.pair.stage4_store)
+
+    assert "caller_refused" in listed
+    assert verdict["verified"] is True
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_is_no_store_gets_no_verdict(tmp_path: Path, service: str) -> None:
+    """A text, somebody's database, a directory, a file that fails to be read: errors, not `no`."""
+    text = tmp_path / "README.md"
+    text.write_text("# A page\n")
+    database = tmp_path / "other.sqlite3"
+    with sqlite3.connect(database) as other:
+        other.execute("CREATE TABLE t (x)")
+    other.close()
+    expected = {
+        text: (78, "STORE_MISMATCH"),
+        database: (78, "STORE_MISMATCH"),
+        tmp_path: (78, "STORE_MISSING"),
+        Path("/proc/self/mem"): (74, "STORE_UNREADABLE"),
+    }
+
+    for path, (code, reason) in expected.items():
+        done = run_offline(service, "audit", "verify", "--store", path)
+        assert (done.returncode, done.stdout) == (code, ""), path
+        assert reason in done.stderr
+
+
+def test_a_file_that_may_not_be_read_gets_no_verdict(copied_store: Path) -> None:
+    """A forgotten chmod is no damage to the log."""
+    copied_store.chmod(0)
+
+    done = run_unprivileged("stage3", "audit", "verify", "--store", copied_store)
+
+    assert (done.returncode, done.stdout) == (74, "")
+    assert "STORE_UNREADABLE" in done.stderr
+    assert "Permission denied" in done.stderr
+
+
+def test_evidence_is_verified_where_nothing_may_be_written(copied_store: Path) -> None:
+    """A read-only copy in a read-only directory; nothing is left beside it anywhere."""
+    beside = sorted(copied_store.parent.iterdir())
+    anywhere = run_offline("stage3", "audit", "verify", "--store", copied_store)
+    left = sorted(copied_store.parent.iterdir())
+    copied_store.chmod(0o400)
+    copied_store.parent.chmod(0o500)
+
+    read_only = run_unprivileged("stage3", "audit", "verify", "--store", copied_store)
+    copied_store.parent.chmod(0o700)
+
+    assert (anywhere.returncode, read_only.returncode) == (0, 0), read_only.stderr
+    assert left == beside
 
 
 def test_there_is_no_log_to_verify(tmp_path: Path) -> None:
