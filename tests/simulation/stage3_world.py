@@ -15,7 +15,6 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from servicekit.store.ledger import Ledger
-from servicekit.tlog.commitment import SALT_BYTES
 from servicekit.tlog.tree import Frontier, leaf_hash
 from stage3_service.adapters.direct_call import DirectCall
 from stage3_service.adapters.json_schema import compile_schema
@@ -36,6 +35,7 @@ from stage3_service.execution.submission import Submission as Submitted
 from stage3_service.plan.parse import RawBinding, RawPlan, RawStep
 from stage3_service.store.schema import SCHEMA
 from stage3_service.store.sqlite_journal import SqliteJournalStore
+from stage3_service.store.state_check import state_problem
 from stage3_service.store.token_rows import TokenRows
 from stage3_service.tokens.credential import credential_key
 from stage3_service.tokens.issue import IssuePolicy, IssueRequest, issue_token
@@ -193,6 +193,10 @@ class Stage3World:
     def head(self) -> TreeHead:
         """Return the published size and root."""
         return self.ledger.head
+
+    def contradiction(self) -> str | None:
+        """Return where the tables that the gates read differ from the log, or None."""
+        return self.ledger.read(state_problem)
 
     def close(self) -> None:
         """Close the store and remove it."""
