@@ -387,5 +387,7 @@ class GatesMachine(RuleBasedStateMachine):
         return f"plan-{self.plans_seen}"
 
     def teardown(self) -> None:
-        """Close the store."""
+        """Close the store, whose tables say what its log says."""
+        contradiction = self.world.contradiction()
         self.world.close()
+        assert contradiction is None
