@@ -28,20 +28,26 @@ SECRET_KEYS: Final = frozenset(
         "credential",
         "credentials",
         "passphrase",
+        "passwd",
         "password",
+        "pwd",
         "private_key",
         "proxy_authorization",
         "secret",
+        "secret_key",
         "set_cookie",
         "token",
         "token_hash",
         "token_key",
     }
 )
-"""Names whose values are never written, in any case, with `-` or `_`, also as the last words of a
-longer name (`db_password`). `token_id` is a public reference and is written."""
+"""Names whose values are never written, in any case, with `-`, `_` or neither (`tokenHash`), also
+as the last words of a longer name (`db_password`). `token_id` is a public reference and written."""
 
 _SECRET_ENDINGS: Final = tuple("_" + key for key in sorted(SECRET_KEYS))
+_SECRET_WORDS_JOINED: Final = frozenset(key.replace("_", "") for key in SECRET_KEYS)
+# `tokenHash` is `token_hash` in JSON that protobuf wrote.
+_NEXT_WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 DEPTH_MAX: Final = 16
 
@@ -50,7 +56,9 @@ _CREDENTIAL: Final = re.compile(r"token_[A-Za-z0-9_-]{32,}")
 _PRIVATE_KEY: Final = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
 )
-_BEARER: Final = re.compile(r"(?i)\b(bearer|basic) +[A-Za-z0-9._~+/=-]{8,}")
+_BEARER: Final = re.compile(r"(?i)\b(bearer|basic)[ \t]+[A-Za-z0-9._~+/=-]{8,}")
+# The password of `postgres://user:password@host`.
+_URL_PASSWORD: Final = re.compile(r"(://[^\s/:@]*:)[^\s/@]+(?=@)")
 
 
 def redact_text(text: str) -> str:
@@ -60,8 +68,10 @@ def redact_text(text: str) -> str:
     if "PRIVATE KEY" in text:
         text = _PRIVATE_KEY.sub(REDACTED, text)
     lowered = text.lower()
-    if "bearer " in lowered or "basic " in lowered:
+    if "bearer" in lowered or "basic" in lowered:
         text = _BEARER.sub(rf"\1 {REDACTED}", text)
+    if "://" in text and "@" in text:
+        text = _URL_PASSWORD.sub(rf"\1{REDACTED}", text)
     return text
 
 
@@ -69,8 +79,8 @@ def redact_text(text: str) -> str:
 @lru_cache(maxsize=1024)
 def is_secret_key(key: str) -> bool:
     """Say whether a value under this name is never to be written."""
-    name = key.lower().replace("-", "_")
-    return name in SECRET_KEYS or name.endswith(_SECRET_ENDINGS)
+    name = _NEXT_WORD.sub("_", key).lower().replace("-", "_")
+    return name in SECRET_KEYS or name in _SECRET_WORDS_JOINED or name.endswith(_SECRET_ENDINGS)
 
 
 def redact(value: object, depth: int = 0) -> object:

@@ -104,8 +104,9 @@ class TestByValue:
         self, stream: io.StringIO, scheme: str
     ) -> None:
         """The scheme stays, what follows it does not."""
-        logger("door").info("event", header=f"{scheme} abcdefghijkl")
-        assert lines(stream)[0]["header"] == f"{scheme} {REDACTED}"
+        for space in (" ", "\t", "   "):
+            logger("door").info("event", header=f"{scheme}{space}abcdefghijkl")
+        assert {line["header"] for line in lines(stream)} == {f"{scheme} {REDACTED}"}
 
     @given(
         before=st.text(max_size=20),
@@ -119,6 +120,14 @@ class TestByValue:
         redacted = redact_text(f"{before}token_{body}{after}")
         assert body not in redacted
         assert redact_text(redacted) == redacted
+
+    def test_a_password_in_a_url_is_never_written(self) -> None:
+        """Where a database is may be read, how to enter it may not."""
+        assert redact_text("cannot reach postgres://stage3:hunter2@db:5432/log, giving up") == (
+            f"cannot reach postgres://stage3:{REDACTED}@db:5432/log, giving up"
+        )
+        for text in ("spiffe://a.test/client/b", "https://a.test:80/@x", "a@b.test ://"):
+            assert redact_text(text) == text
 
     def test_ordinary_words_stay(self) -> None:
         """A token's public reference, an event's name and a basic fact are not secrets."""
@@ -139,6 +148,7 @@ class TestByKey:
         [
             "token_hash", "TOKEN_HASH", "token", "Authorization", "api-key", "X-Api-Key",
             "db_password", "client_secret", "private_key", "Cookie", "credential",
+            "tokenHash", "apikey", "secretKey", "passwd", "PWD",
         ],
     )  # fmt: skip
     def test_a_secret_name_hides_any_value(self, stream: io.StringIO, key: str) -> None:
@@ -147,7 +157,9 @@ class TestByKey:
         assert "hunter2" not in stream.getvalue()
         assert lines(stream)[0][key] == REDACTED
 
-    @pytest.mark.parametrize("key", ["token_id", "tokens", "keyboard", "secretary", "method"])
+    @pytest.mark.parametrize(
+        "key", ["token_id", "tokenId", "tokens", "keyboard", "secretary", "method"]
+    )
     def test_other_names_hide_nothing(self, key: str) -> None:
         """A public reference must stay readable, or the log is of no use."""
         assert not is_secret_key(key)
