@@ -349,7 +349,6 @@ class TestReflection:
 
         streams = [method(nothing(), timeout=20) for _ in range(12)]
         assert call(channel, "Get", b"x") == b"x"
-        assert server.in_flight == 0
         enough.set()
         for stream in streams:
             stream.cancel()
