@@ -1,20 +1,19 @@
 """Compiles JSON Schema (draft 2020-12) into the validator that gate 4 asks.
 
-Guards two things beyond validity: an error never quotes a value, because parameters may be
-secrets, and a schema never reaches outside itself. Deliberately absent: formats as assertions,
-other drafts, and the retrieval of references over a network or from files.
+Guards three things beyond validity: an error never quotes a value, because parameters may be
+secrets; a schema never reaches outside itself; and no keyword is ignored, because a limit that is
+misspelt must not pass for one. Deliberately absent: formats as assertions (a schema that writes one
+is refused), other drafts, and the retrieval of references over a network or from files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jsonschema_rs
 
 from servicekit.ijson import JsonLimits, JsonRefused, JsonValue, parse
-from stage3_service.domains.declaration import SchemaRefused
+from stage3_service.domains.declaration import SchemaFault, SchemaRefused
+from stage3_service.domains.schema_outline import Location, SchemaOutline
 
-_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SCHEMA_LIMITS = JsonLimits(max_string_bytes=65_536)
 _MAX_ERROR_CHARACTERS = 500
 _MASK = "the value"
@@ -37,27 +36,28 @@ class JsonSchemaValidator:
         if self._compiled.is_valid(value):
             return None
         offence = next(self._compiled.iter_errors(value))
-        path = _format_path(offence.instance_path)
-        text = f"{path}: {offence.message}" if path else offence.message
-        return _printable(text)[:_MAX_ERROR_CHARACTERS]
+        location = tuple(str(segment) for segment in offence.instance_path)
+        return _printable(str(SchemaFault(location, offence.message)))[:_MAX_ERROR_CHARACTERS]
 
 
 def compile_schema(schema_json: bytes) -> JsonSchemaValidator:
     """Return the validator of a schema given as JSON.
 
     Raises:
-        SchemaRefused: it is not strict JSON, not a valid schema, names another dialect, or refers
-            to something outside itself.
+        SchemaRefused: it is not strict JSON, not a valid schema, names another dialect, has a
+            keyword that the dialect does not know or that would enforce nothing, or refers to
+            something outside itself.
 
     """
     try:
         schema = parse(schema_json, _SCHEMA_LIMITS).value
     except JsonRefused as refused:
-        raise SchemaRefused(f"the schema is not strict JSON: {refused}") from refused
+        raise _refused(f"the schema is not strict JSON: {refused}") from refused
     if not isinstance(schema, dict):
-        raise SchemaRefused("the schema must be an object")
-    if schema.get("$schema", _DIALECT) != _DIALECT:
-        raise SchemaRefused(f"the schema's dialect must be {_DIALECT}")
+        raise _refused("the schema must be an object")
+    faults = tuple(SchemaOutline(schema).faults())
+    if faults:
+        raise SchemaRefused(*faults)
     try:
         compiled = jsonschema_rs.Draft202012Validator(
             schema,
@@ -68,20 +68,13 @@ def compile_schema(schema_json: bytes) -> JsonSchemaValidator:
             pattern_options=jsonschema_rs.RegexOptions(),
         )
     except (jsonschema_rs.ValidationError, ValueError) as error:
-        where = _format_path(getattr(error, "instance_path", ()))
-        reason = getattr(error, "message", str(error))
-        raise SchemaRefused(f"{where}: {reason}" if where else reason) from error
+        location = tuple(str(segment) for segment in getattr(error, "instance_path", ()))
+        raise _refused(getattr(error, "message", str(error)), location) from error
     return JsonSchemaValidator(compiled)
 
 
-def _format_path(segments: Sequence[str | int]) -> str:
-    return ".".join(_format_segment(segment) for segment in segments)
-
-
-def _format_segment(segment: str | int) -> str:
-    if isinstance(segment, int) or not set(segment) & {".", "`"}:
-        return str(segment)
-    return "`" + segment.replace("`", "``") + "`"
+def _refused(description: str, location: Location = ()) -> SchemaRefused:
+    return SchemaRefused(SchemaFault(location, description))
 
 
 def _printable(text: str) -> str:

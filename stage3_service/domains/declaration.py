@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from servicekit.ijson import JsonValue
 
@@ -38,8 +38,29 @@ class Repetition(StrEnum):
     """Nothing is promised."""
 
 
+class SchemaFault(NamedTuple):
+    """Where in a schema something is wrong (keys, and indexes in decimal), and what."""
+
+    location: tuple[str, ...]
+    description: str
+
+    @property
+    def path(self) -> str:
+        """The location in the notation of data bindings; empty for the schema as a whole."""
+        return ".".join(_quoted(segment) for segment in self.location)
+
+    def __str__(self) -> str:
+        """Say it in one line for people."""
+        return f"{self.path}: {self.description}" if self.location else self.description
+
+
 class SchemaRefused(ValueError):
-    """A JSON Schema cannot be compiled; the text says why."""
+    """A JSON Schema cannot be enforced; `faults` says where and why, at least once."""
+
+    def __init__(self, *faults: SchemaFault) -> None:
+        """Keep every fault that was found."""
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
 
 
 class ParametersValidator(Protocol):
@@ -166,3 +187,9 @@ class Catalogue:
 
         """
         return type(self)([*self, *further])
+
+
+def _quoted(segment: str) -> str:
+    if not set(segment) & {".", "`"}:
+        return segment
+    return "`" + segment.replace("`", "``") + "`"

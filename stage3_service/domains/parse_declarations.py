@@ -8,7 +8,6 @@ method that the file does not name does not exist. Reading the file is `adapters
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,10 @@ from stage3_service.domains.declaration import (
     DomainDeclaration,
     MethodDeclaration,
     ParametersValidator,
+    SchemaRefused,
 )
+from stage3_service.domains.narrowing import unknown_properties
+from stage3_service.domains.suggestion import suggestion
 from stage3_service.tokens.reserved_names import is_reserved_domain
 
 BUILTIN_ADAPTER = "builtin"
@@ -31,6 +33,9 @@ _METHOD_KEYS = ("max_duration_s", "max_response_bytes", "parameters_schema")
 
 MAX_DOMAINS = 256
 """More would be a generated file gone wrong; the catalogue is held in memory for ever."""
+
+_DECLARED_ID = "urn:stagegate:declared"
+"""Names the file's schema where it stands beside the method's own."""
 
 _SCHEMA_LIMITS = JsonLimits()
 """A schema is at most as large and as deep as the parameters it describes."""
@@ -188,13 +193,23 @@ def _stricter(
     if not isinstance(raw, dict):
         reading.refuse(path, "must be a table: a JSON Schema")
         return method
-    both: list[JsonValue] = [raw]
-    if method.parameters_schema_json is not None:
-        both.insert(0, parse(method.parameters_schema_json, _SCHEMA_LIMITS).value)
     try:
-        schema_json = canonicalize({"allOf": both})
+        schema_json = canonicalize(raw)
         validator = reading.validators(schema_json)
-    except ValueError as refused:  # SchemaRefused, or a number that JSON cannot carry exactly
+        if method.parameters_schema_json is not None:
+            own = parse(method.parameters_schema_json, _SCHEMA_LIMITS).value
+            faults = unknown_properties(raw, own)
+            if faults:
+                raise SchemaRefused(*faults)
+            # With an identifier its references keep meaning places in itself.
+            schema_json = canonicalize({"allOf": [own, {"$id": _DECLARED_ID, **raw}]})
+            validator = reading.validators(schema_json)
+    except SchemaRefused as refused:
+        for fault in refused.faults:
+            where = f"{path}.{fault.path}" if fault.location else path
+            reading.refuse(where, fault.description)
+        return method
+    except ValueError as refused:  # a number that JSON cannot carry exactly
         reading.refuse(path, str(refused))
         return method
     return replace(method, parameters_schema_json=schema_json, validator=validator)
@@ -202,7 +217,4 @@ def _stricter(
 
 def _suggestion(name: str, known: Collection[str]) -> str:
     """Return the nearest known name as a question, else the list of them."""
-    nearest = difflib.get_close_matches(name, known, n=1)
-    if nearest:
-        return f"; did you mean {nearest[0]}?"
-    return f"; known: {', '.join(sorted(known))}"
+    return suggestion(name, known) or f"; known: {', '.join(sorted(known))}"

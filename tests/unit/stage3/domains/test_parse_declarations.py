@@ -17,7 +17,10 @@ from stage3_service.domains.parse_declarations import (
     parse_declarations,
 )
 
-_SCHEMA = b'{"properties":{"text":{"maxLength":10,"type":"string"}},"type":"object"}'
+_SCHEMA = (
+    b'{"additionalProperties":false,"properties":{"text":{"maxLength":10,"type":"string"}},'
+    b'"type":"object"}'
+)
 _BUILTIN = {
     "text": {
         "upper": MethodDeclaration(
@@ -76,7 +79,6 @@ def test_a_method_can_be_narrowed() -> None:
         ("max_response_bytes", 10.0, "must be a whole number of bytes"),
         ("max_response_bytes", True, "must be a whole number of bytes"),
         ("parameters_schema", "{}", "must be a table: a JSON Schema"),
-        ("parameters_schema", {"type": "objekt"}, "anyOf"),
         ("parameters_schema", {"$ref": "https://elsewhere.test/x"}, "Retrieval is disabled"),
         ("parameters_schema", {"maximum": 2**60}, ""),
         ("retries", 3, "unknown key; known: max_duration_s, max_response_bytes, parameters_schema"),
@@ -109,8 +111,59 @@ def test_a_file_schema_for_a_method_without_one_is_the_whole_schema() -> None:
     method = _parse(_file({"plain": {"parameters_schema": schema}})).method("words", "plain")
     assert method is not None
     assert method.validator is not None
-    assert method.parameters_schema_json == b'{"allOf":[{"required":["x"]}]}'
+    assert method.parameters_schema_json == b'{"required":["x"]}'
     assert method.validator.first_error({}) is not None
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        ({"type": "objekt"}, ".type: "),
+        (
+            {"properties": {"text": {"maxLenght": 1}}},
+            ".properties.text.maxLenght: unknown keyword; did you mean maxLength?",
+        ),
+        (
+            {"properties": {"txt": {"maxLength": 1}}},
+            ".properties.txt: the method has no property 'txt'; did you mean text?",
+        ),
+        (
+            {"properties": {"a.b": {"maxLength": 1}}},
+            ".properties.`a.b`: the method has no property 'a.b'",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_schema_is_named_where_it_stands(
+    schema: JsonValue, problem: str
+) -> None:
+    """The path goes on into the schema as the file spells it, in the notation of bindings."""
+    (found,) = _problems(_file({"upper": {"parameters_schema": schema}}))
+    assert found.startswith(f"domains.words.methods.upper.parameters_schema{problem}")
+
+
+def test_every_keyword_that_is_misspelt_is_named_at_once() -> None:
+    """Two slips in one schema are two problems."""
+    schema: JsonValue = {"propertys": {}, "properties": {"text": {"maxlength": 1}}}
+    assert len(_problems(_file({"upper": {"parameters_schema": schema}}))) == 2
+
+
+def test_a_method_without_a_schema_takes_any_property() -> None:
+    """It closes no list of names that a declared schema could miss."""
+    schema: JsonValue = {"properties": {"anything": {"maxLength": 1}}}
+    assert _parse(_file({"plain": {"parameters_schema": schema}})).method("words", "plain")
+
+
+def test_a_reference_in_a_file_schema_leads_where_the_file_says() -> None:
+    """Standing beside the builtin's own schema changes none of its references."""
+    schema: JsonValue = {
+        "$defs": {"short": {"maxLength": 2}},
+        "properties": {"text": {"$ref": "#/$defs/short"}},
+    }
+    method = _parse(_file({"upper": {"parameters_schema": schema}})).method("words", "upper")
+    assert method is not None
+    assert method.validator is not None
+    assert method.validator.first_error({"text": "ab"}) is None
+    assert method.validator.first_error({"text": "abc"}) is not None
 
 
 @pytest.mark.parametrize(
