@@ -36,8 +36,8 @@ $(STAMP): requirements.lock pyproject.toml packaging/find_python.sh
 run: $(STAMP) ## first run: both services, one real plan, both audit trails, then leave cleanly
 	$(RUN) examples/first_run.py run
 
-up: $(STAMP) ## start both services and keep them
-	$(RUN) examples/first_run.py up
+up: $(STAMP) ## start both services and keep them; FREE_PORTS=1 lets the system choose the ports
+	$(RUN) examples/first_run.py up $(if $(FREE_PORTS),--free-ports)
 
 down: $(STAMP) ## stop what `make up` started
 	$(RUN) examples/first_run.py down

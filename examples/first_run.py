@@ -19,7 +19,10 @@ from examples.local_pair import LocalPair, PairFailed, holder_of
 ROOT = Path(__file__).resolve().parents[1]
 PLAN = Path("examples/plans/first.json")
 DOMAINS = Path("examples/domains.toml")
+HOME = Path(".stagegate")
 STOP_TIMEOUT_S = 30.0
+# Variables of settings; those of the command line itself name files and are used.
+_SETTINGS = ("STAGE3_LISTEN", "STAGE4_LISTEN", "STAGE4_STAGE3")
 
 # One event for admission and five for each of three steps; received, started, completed.
 STAGE3_EVENTS = 16
@@ -134,9 +137,14 @@ def expect_events(listed: str, expected: int, service: str) -> None:
 def up(home: Path, *, free_ports: bool = False) -> None:
     """Start a pair at the default ports and leave it running; its state stays between starts."""
     pair = LocalPair(home / "up", free_ports=free_ports, domains_file=DOMAINS, tell=tell)
+    how_to_stop = "make down"
+    if home != HOME:
+        how_to_stop = f"python examples/first_run.py down --home {home}"
     for name, pid in pids(pair).items():
         if pid is not None:
-            raise PairFailed(f"{name} runs already, as process {pid}; `make down` stops it")
+            raise PairFailed(f"{name} runs already, as process {pid}; `{how_to_stop}` stops it")
+    if unused := sorted(name for name in os.environ if name.startswith(_SETTINGS)):
+        print(f"not used here: {', '.join(unused)}; the settings are in {pair.directory}/*.toml")
     home.mkdir(mode=0o700, exist_ok=True)
     made = [path.exists() for path in (pair.stage3_store, pair.stage4_store)]
     if not any(made) and not pair.directory.exists():
@@ -147,23 +155,36 @@ def up(home: Path, *, free_ports: bool = False) -> None:
     step("Both services")
     try:
         pair.start()
-    except BaseException:
+        say_what_to_try(pair, how_to_stop)
+    except BaseException as failed:
         pair.stop()
+        if isinstance(failed, PairFailed) and "PORT_UNAVAILABLE" in str(failed):
+            raise PairFailed(
+                f"{failed}\n  or: `make up FREE_PORTS=1` lets the system choose all ports"
+            ) from None
         raise
-    for name, process in (("stage3", pair.stage3_process), ("stage4", pair.stage4_process)):
+    for process in (pair.stage3_process, pair.stage4_process):
         if process is not None:
-            (pair.directory / f"{name}.pid").write_text(f"{process.pid}\n", encoding="ascii")
             # It runs on: not waiting for it is the purpose.
             process.returncode = 0
-    token = pair.directory / "demo.token"
-    token_file = token if not token.exists() else pair.directory / "another.token"
-    step("They run until `make down`. To try next:")
-    print(f"  export PATH=$PWD/.venv/bin:$PATH STAGE3_PROFILE={pair.operator_profile} \\")
-    print(f"    STAGE4_PROFILE={pair.demo_profile}")
+
+
+def say_what_to_try(pair: LocalPair, how_to_stop: str) -> None:
+    """Print commands that can be typed now."""
+    token_file = pair.directory / "demo.token"
+    number = 1
+    while token_file.exists():
+        number += 1
+        token_file = pair.directory / f"demo-{number}.token"
+    step(f"They run until `{how_to_stop}`. To try next:")
+    print(
+        f"  export PATH=$PWD/.venv/bin:$PATH STAGE3_PROFILE={pair.operator_profile.absolute()} \\"
+    )
+    print(f"    STAGE4_PROFILE={pair.demo_profile.absolute()}")
     print(f"  stage3 {' '.join(issue_arguments(token_file))}")
     print(f"  stage4 plan run {PLAN} --token-file {token_file}")
     print("  stage3 audit list")
-    print("  stage3 token list")
+    print("  stage3 token list", flush=True)
 
 
 def down(home: Path) -> None:
@@ -175,7 +196,6 @@ def down(home: Path) -> None:
     for name in ("stage4", "stage3"):
         if name in running:
             end(name, running[name])
-        (pair.directory / f"{name}.pid").unlink(missing_ok=True)
 
 
 def end(name: str, pid: int) -> None:
@@ -191,16 +211,32 @@ def end(name: str, pid: int) -> None:
 
 
 def pids(pair: LocalPair) -> dict[str, int | None]:
-    """Return which process runs each service, by the lock on its store."""
-    return {"stage4": holder_of(pair.stage4_store), "stage3": holder_of(pair.stage3_store)}
+    """Return which process runs each service: by the lock on its store, else by its command."""
+    return {
+        "stage4": holder_of(pair.stage4_store) or process_serving(pair.stage4_config),
+        "stage3": holder_of(pair.stage3_store) or process_serving(pair.stage3_config),
+    }
+
+
+def process_serving(config: Path) -> int | None:
+    """Return the process that serves with these settings, though its store may be removed."""
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = command.read_bytes().split(b"\0")
+        except OSError:
+            # It ended while this looked, or is somebody else's.
+            continue
+        if words[-5:-1] == [b"serve", b"--config", os.fsencode(config.absolute()), b"--json"]:
+            return int(command.parent.name)
+    return None
 
 
 def main() -> int:
     """Do what the command line says; return the exit code."""
     parser = argparse.ArgumentParser(description="The first five minutes of Stagegate.")
     parser.add_argument("command", choices=("run", "up", "down"))
-    parser.add_argument("--home", type=Path, default=Path(".stagegate"), help="where all is made")
-    parser.add_argument("--free-ports", action="store_true", help="up: not at the default ports")
+    parser.add_argument("--home", type=Path, default=HOME, help="where all is made")
+    parser.add_argument("--free-ports", action="store_true", help="up: the system chooses ports")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     try:
@@ -219,6 +255,9 @@ def main() -> int:
     except BrokenPipeError:
         # Nobody reads any more, so nothing more is said, at the interpreter's exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"\nfailed: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
 

@@ -112,7 +112,8 @@ class LocalPair:
 
     def start_stage3(self, environment: Mapping[str, str] | None = None) -> None:
         """Start Stage-3, at the addresses it had before if it had some."""
-        variables = _listen_variables("STAGE3", self.stage3_addresses) | dict(environment or {})
+        addresses = self.stage3_addresses or self._chosen_by_the_system("plans", "operators")
+        variables = _listen_variables("STAGE3", addresses) | dict(environment or {})
         self.stage3_process, self.stage3_addresses = self._serve(
             "stage3", self.stage3_config, variables
         )
@@ -120,8 +121,9 @@ class LocalPair:
 
     def start_stage4(self, environment: Mapping[str, str] | None = None) -> None:
         """Start Stage-4, at the addresses it had before if it had some."""
-        variables = _listen_variables("STAGE4", self.stage4_addresses)
-        if self._free_ports and self.stage3_addresses:
+        addresses = self.stage4_addresses or self._chosen_by_the_system("clients")
+        variables = _listen_variables("STAGE4", addresses)
+        if self.stage3_addresses:
             variables["STAGE4_STAGE3__ADDRESS"] = self.stage3_addresses["plans"]
         variables |= environment or {}
         self.stage4_process, self.stage4_addresses = self._serve(
@@ -210,9 +212,10 @@ class LocalPair:
     def _serve(
         self, program: str, config: Path, variables: Mapping[str, str]
     ) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
-        arguments = ["serve", "--config", str(config)]
-        self._tell(command_line(program, arguments))
-        with self.log_of(program).open("ab") as log:
+        self._tell(command_line(program, ["serve", "--config", config]))
+        # Absolute, so that the process can be told from its command even when its files are gone.
+        arguments = ["serve", "--config", str(config.absolute())]
+        with os.fdopen(_open_log(self.log_of(program)), "ab") as log:
             start_of_log = log.tell()
             process = subprocess.Popen(
                 [*self._programs[program], *arguments, "--json"],
@@ -233,6 +236,10 @@ class LocalPair:
                 log.seek(start_of_log)
                 said = log.read().decode("utf-8", "replace")
             raise PairFailed(f"{program} {failed}\n{_last_words(said)}") from None
+
+    def _chosen_by_the_system(self, *names: str) -> dict[str, str]:
+        # Also for settings that were made with ports of their own.
+        return dict.fromkeys((*names, "probes"), "127.0.0.1:0") if self._free_ports else {}
 
     def _running(self) -> list[tuple[str, subprocess.Popen[bytes]]]:
         both = (("stage4", self.stage4_process), ("stage3", self.stage3_process))
@@ -303,6 +310,10 @@ def _last_words(log: str) -> str:
             f"  next: {error['advice']}",
         ]
     )
+
+
+def _open_log(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _listen_variables(prefix: str, addresses: Mapping[str, str]) -> dict[str, str]:

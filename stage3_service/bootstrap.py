@@ -19,7 +19,7 @@ from servicekit.clock import Clock, SystemClock
 from servicekit.log import logger
 from servicekit.serving.health import HealthBoard
 from servicekit.serving.tls import server_credentials
-from servicekit.store.errors import StoreCorrupt
+from servicekit.store.errors import StoreCorrupt, StoreExists
 from servicekit.store.ledger import Ledger
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.registry import (
@@ -116,17 +116,26 @@ def now_utc(clock: Clock) -> datetime:
 
 
 def create_state(settings: Stage3Settings, *, clock: Clock | None = None) -> tuple[Path, ...]:
-    """Create the store and what declared domains keep on disk; return what was created.
+    """Create what is missing of the store and of what declared domains keep on disk; return it.
 
     Raises:
-        StoreError: a store is there already, or cannot be created.
+        StoreError: a store is there already and nothing is missing, or it cannot be created.
+        NotebookRefused: what a domain keeps is there and cannot be used.
         DeclarationsRefused: the domains file has problems.
     """
+    catalogue = read_declarations(settings.domains_file)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = settings.state_dir / STORE_FILE
-    catalogue = read_declarations(settings.domains_file)
-    Ledger.create(store, SCHEMA, now_us=(clock or SystemClock()).now_us())
-    return (store, *create_domain_state(catalogue, settings.state_dir))
+    if not os.path.lexists(store):
+        Ledger.create(store, SCHEMA, now_us=(clock or SystemClock()).now_us())
+        return (store, *create_domain_state(catalogue, settings.state_dir))
+    created = create_domain_state(catalogue, settings.state_dir)
+    if not created:
+        raise StoreExists(
+            f"{store} exists, and nothing that the declared domains keep is missing",
+            advice="Serve from it, or choose another path; nothing is ever replaced.",
+        )
+    return created
 
 
 def build_stage3(

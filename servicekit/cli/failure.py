@@ -6,14 +6,23 @@ stays an exception and ends as INTERNAL.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from servicekit.process import ExitCode
 
 if TYPE_CHECKING:
     from servicekit.serving.client_errors import ClientError
+
+# What a file system answers when it was asked for something it will not do: no defect of ours.
+_FILE_TROUBLE: Final = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+        *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    }
+)
 
 JsonFacts: TypeAlias = Mapping[str, object]
 
@@ -95,6 +104,13 @@ def describe_failure(error: Exception) -> CommandFailed | None:
             )
         case ProcessRefused():
             return CommandFailed(ExitCode.CONFIG, "PROCESS_REFUSED", str(error))
+        case OSError() if error.errno in _FILE_TROUBLE and error.filename is not None:
+            return CommandFailed(
+                ExitCode.CONFIG,
+                "FILE_REFUSED",
+                f"{error.filename}: {error.strerror}",
+                "Check the path, and what this user may do there.",
+            )
         case _:
             return None
 

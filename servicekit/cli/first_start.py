@@ -47,6 +47,8 @@ def init_service(
         return
     made = [("settings", written)] if written is not None else []
     print_table(("made", "file"), [*made, *(("state", path) for path in created)])
+    if written is None:
+        say("What was there already was left as it is.")
     say(f"next: {program} serve --config {config}")
 
 

@@ -120,7 +120,8 @@ def build_server(
         pool.close()
         raise PortUnavailable(
             f"the {name} listener cannot bind {wanted.text}",
-            "Stop the process that listens there, or set another address.",
+            f"Stop the process that listens there (`ss -ltnp` shows it), or set another address: "
+            f"listen.{name} in the settings.",
         ) from None
     return RunningServer(name, server, pool, watch, Address(wanted.host, port))
 

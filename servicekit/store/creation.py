@@ -33,9 +33,13 @@ def create_store(path: Path, schema: Schema, *, now_us: int) -> None:
     try:
         for leftover in (path, path.with_name(path.name + "-wal")):
             if os.path.lexists(leftover):
-                raise StoreExists(
-                    f"{leftover} exists", advice="Choose another path; nothing is ever replaced."
-                )
+                advice = "Choose another path; nothing is ever replaced."
+                if leftover != path:
+                    advice = (
+                        "It is what is left of a store that is gone, and may hold its last "
+                        "entries. Move it away and keep it."
+                    )
+                raise StoreExists(f"{leftover} exists", advice=advice)
         for suffix in ("", "-wal", "-shm", "-journal"):
             draft.with_name(draft.name + suffix).unlink(missing_ok=True)
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))

@@ -61,6 +61,11 @@ def _translate(error: Exception) -> CommandFailed | None:
                 problems=error.problems,
             )
         case NotebookRefused():
-            return CommandFailed(ExitCode.STORE_FAILED, "NOTEBOOK_REFUSED", str(error))
+            return CommandFailed(
+                ExitCode.STORE_FAILED,
+                "NOTEBOOK_REFUSED",
+                f"{error.path}: {error.description}",
+                f"{error.advice[0].upper()}{error.advice[1:]}.",
+            )
         case _:
             return None

@@ -38,7 +38,8 @@ def init(
 ) -> None:
     """Create the store, the state of builtin domains and, without --config, a settings file.
 
-    Nothing is overwritten. With --config the settings are read and only the state is made.
+    Nothing is overwritten. With --config the settings are read and only the state is made: all of
+    it, or, beside a store that is there, what newly declared domains lack.
     """
     from servicekit.cli.first_start import init_service
 

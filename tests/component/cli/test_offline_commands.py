@@ -14,6 +14,12 @@ from examples.local_pair import LocalPair, PairFailed, holder_of
 from tests.component.cli.conftest import CommandLine, run_offline, run_unprivileged
 
 DOMAINS = Path(__file__).resolve().parents[3] / "examples" / "domains.toml"
+_SECOND_NOTEBOOK = """
+[domains.diary]
+adapter = "builtin"
+endpoint = "notebook"
+methods.append_note = {}
+"""
 SERVICES = ("stage3", "stage4")
 
 
@@ -116,6 +122,69 @@ def test_init_makes_private_state_and_overwrites_nothing(stopped: LocalPair, ser
     assert store.read_bytes() == before
 
 
+def test_a_domain_is_added_to_a_deployment_that_exists(stopped: LocalPair) -> None:
+    """`init` makes what the new notebook lacks, names it, and leaves the store as it was."""
+    before = stopped.stage3_store.read_bytes()
+    domains = stopped.directory / "domains.toml"
+    domains.write_text(DOMAINS.read_text() + _SECOND_NOTEBOOK)
+    stopped.stage3_config.write_text(
+        f'domains_file = "{domains}"\n' + stopped.stage3_config.read_text()
+    )
+    serve = ("stage3", "serve", "--config", stopped.stage3_config)
+    notebook = stopped.stage3_store.with_name("domain-diary.sqlite3")
+
+    refused = run_offline(*serve, "--json")
+    init = run_offline("stage3", "init", "--config", stopped.stage3_config)
+    again = run_offline("stage3", "init", "--config", stopped.stage3_config)
+    stopped.start_stage3()
+    stopped.kill()
+
+    error = json.loads(refused.stderr)["error"]
+    assert (refused.returncode, error["reason"]) == (74, "NOTEBOOK_REFUSED")
+    assert "stage3 init --config" in error["advice"]
+    assert init.returncode == 0, init.stderr
+    assert str(notebook) in init.stdout
+    assert "domain-notebook" not in init.stdout
+    assert "left as it is" in init.stdout
+    assert (again.returncode, "STORE_EXISTS" in again.stderr) == (78, True)
+    assert stopped.stage3_store.read_bytes()[:100] == before[:100]
+
+
+def test_what_is_left_of_a_store_is_named_as_that(stopped: LocalPair) -> None:
+    """`serve` sends to `init`, and `init` does not send back: the remains are to be kept."""
+    stopped.stage3_store.rename(stopped.stage3_store.with_name("stage3.sqlite3-wal"))
+
+    done = run_offline("stage3", "init", "--config", stopped.stage3_config)
+
+    assert done.returncode == 78
+    assert "what is left of a store that is gone" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("stage3", "init", "{}"),
+        ("stage4", "init", "{}"),
+        ("stage3", "certs", "init", "{}"),
+        ("stage3", "certs", "init", "{}/new"),
+        ("stage3", "certs", "init", "/proc/nope"),
+    ],
+)
+def test_where_nothing_may_be_made_it_is_said(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """The path and the system's word, exit code 78, and no trace as of a defect."""
+    run_offline("stage3", "certs", "init", tmp_path / "certs")
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    certificates = ("--certs", tmp_path / "certs") if words[1] == "init" else ()
+
+    done = run_unprivileged(*(word.format(locked) for word in words), *certificates)
+
+    assert done.returncode == 78
+    assert "FILE_REFUSED" in done.stderr
+    assert ("Permission denied" in done.stderr) is ("/proc" not in words[-1])
+    assert "Traceback" not in done.stderr
+
+
 def test_a_failed_init_can_be_repeated(tmp_path: Path) -> None:
     """Settings that were written for a state that could not be made go with it."""
     run_offline("stage3", "certs", "init", tmp_path / "certs")
@@ -208,6 +277,7 @@ def test_a_busy_port_is_named(stopped: LocalPair, service: str, listener: str) -
     assert done.returncode == 71
     assert "PORT_UNAVAILABLE" in done.stderr
     assert address in done.stderr
+    assert f"listen.{listener.lower()}" in done.stderr
 
 
 @pytest.mark.parametrize("service", SERVICES)

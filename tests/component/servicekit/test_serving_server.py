@@ -58,7 +58,8 @@ class TestPort:
             world.serve({"Get": echo}, name="plans", address=first.address)
         assert str(caught.value) == (
             f"the plans listener cannot bind {first.address}. "
-            "Stop the process that listens there, or set another address."
+            "Stop the process that listens there (`ss -ltnp` shows it), or set another address: "
+            "listen.plans in the settings."
         )
 
     def test_port_zero_is_answered_with_the_port_that_was_bound(self, world: World) -> None:
