@@ -19,7 +19,7 @@ from servicekit.clock import Clock, SystemClock
 from servicekit.log import logger
 from servicekit.serving.health import HealthBoard
 from servicekit.serving.tls import server_credentials
-from servicekit.store.errors import StoreCorrupt, StoreExists
+from servicekit.store.errors import StoreCorrupt, StoreExists, StorePoisoned
 from servicekit.store.ledger import Ledger
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.registry import (
@@ -99,15 +99,20 @@ class Stage3:
         drained = self.plans.stop(2 * drain_s)
         last_start.cancel()
         self._executor.stop_starting()
-        self.operators.stop(1.0)
-        self.probes.stop(0.0)
-        self._domains.close()
+        # In the reverse order, each also when another fails: the store is closed in any case.
+        with ExitStack() as closing:
+            closing.callback(self._ledger.close)
+            closing.callback(self._record_suppressed)
+            closing.callback(self._domains.close)
+            closing.callback(self.probes.stop, 0.0)
+            closing.callback(self.operators.stop, 1.0)
+        return drained
+
+    def _record_suppressed(self) -> None:
         try:
             record_suppressed(self._journal, self._budget)
         except JournalUnavailable as unavailable:
             self._log.error("suppressed denials were not recorded", error=str(unavailable))
-        self._ledger.close()
-        return drained
 
 
 def now_utc(clock: Clock) -> datetime:
@@ -200,6 +205,7 @@ def build_stage3(
             budget=budget,
             late=late,
             entropy=entropy,
+            seal=_sealing(on_poison, log),
         )
         desk = OperatorDesk(
             journal=journal,
@@ -258,6 +264,25 @@ def _credentials(settings: Stage3Settings, now: datetime) -> grpc.ServerCredenti
         settings.tls.client_authority_file,
         now=now,
     )
+
+
+def _sealing(
+    on_poison: Callable[[StoreError], None] | None, log: FilteringBoundLogger
+) -> Callable[[Exception], None]:
+    def seal(error: Exception) -> None:
+        # A store that failed has said so itself.
+        if isinstance(error, JournalUnavailable):
+            return
+        log.critical("an outcome could not be recorded", error_type=type(error).__name__)
+        if on_poison is not None:
+            on_poison(
+                StorePoisoned(
+                    "an effect's outcome could not be recorded",
+                    advice="Start the service again: it closes the step as in doubt.",
+                )
+            )
+
+    return seal
 
 
 def _recording_late(late: LateAnswers, log: FilteringBoundLogger) -> Callable[[str, Answer], None]:

@@ -6,6 +6,7 @@ absent: waiting for a free one, as readers never wait in WAL mode.
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,7 +82,9 @@ class ReaderPool:
             self._closed = True
             idle, self._idle = self._idle, []
         for connection in idle:
-            connection.close()
+            # A reader has written nothing: what a dying disk says here loses nobody anything.
+            with suppress(apsw.Error):
+                connection.close()
 
     def _borrow(self) -> apsw.Connection:
         with self._lock:

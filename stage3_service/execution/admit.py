@@ -219,14 +219,14 @@ def _refuse_again(
             prior.token_id,
             budget,
         )
-    return _refuse(
-        draft,
-        Refusal(
-            Reason.REQUEST_IN_PROGRESS,
-            "the plan of this request_id is still running; ask again with the same request_id",
-        ),
-        prior.token_id,
-        budget,
+    # Asking again is what the sentence advises: it costs the caller no budget and the log no entry.
+    return Writes(
+        Refused(
+            Refusal(
+                Reason.REQUEST_IN_PROGRESS,
+                "the plan of this request_id is still running; ask again with the same request_id",
+            )
+        )
     )
 
 

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 class PlanExecutor:
     """Execute plans, any number of them at once, each on the thread that asks.
 
-    `entropy(n)` returns n unpredictable bytes. All effects pass through `journal`.
+    `entropy(n)` returns n unpredictable bytes. All effects pass through `journal`. `seal` is told
+    of an effect whose outcome could not be recorded: the process must end.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class PlanExecutor:
         budget: DenialBudget,
         late: LateAnswers,
         entropy: Callable[[int], bytes],
+        seal: Callable[[Exception], None],
     ) -> None:
         self._journal = journal
         self._domains = domains
@@ -65,6 +67,7 @@ class PlanExecutor:
         self._budget = budget
         self._late = late
         self._entropy = entropy
+        self._seal = seal
         self._draining = False
 
     def stop_starting(self) -> None:
@@ -91,28 +94,33 @@ class PlanExecutor:
         progress = Progress()
         while intent is not None:
             started = intent.step
-            answered = invoke_step(intent, self._domains, self._entropy)
-            if isinstance(answered.outcome, Succeeded):
-                outputs[started.index] = answered.output
-                results.append(answered.output_json)
-            settle = partial(
-                settle_step,
-                run=run,
-                token_id=admitted.token_id,
-                ended=started,
-                outcome=answered.outcome,
-                progress=progress,
-                following=self._following(run, started.index, outputs, results),
-                house=self._house,
-            )
+            # Whatever goes wrong in here, a step was started and its outcome is not recorded: a
+            # defect must not leave a plan that seems to run for ever behind a service that goes on.
             try:
-                recorded = self._journal.record(settle)
-            except JournalUnavailable as unavailable:
+                answered = invoke_step(intent, self._domains, self._entropy)
+                if isinstance(answered.outcome, Succeeded):
+                    outputs[started.index] = answered.output
+                    results.append(answered.output_json)
+                recorded = self._journal.record(
+                    partial(
+                        settle_step,
+                        run=run,
+                        token_id=admitted.token_id,
+                        ended=started,
+                        outcome=answered.outcome,
+                        progress=progress,
+                        following=self._following(run, started.index, outputs, results),
+                        house=self._house,
+                    )
+                )
+            except Exception as error:
+                self._draining = True
+                self._seal(error)
                 raise Refusal(
                     Reason.OUTCOME_UNRECORDED,
                     f"step {started.index} was started and its outcome could not be recorded; the "
-                    "service has sealed itself, and says what is known once it is restarted",
-                ) from unavailable
+                    "service seals itself, and says what is known once it is restarted",
+                ) from error
             if isinstance(answered.outcome, Succeeded):
                 progress = Progress(
                     progress.completed + 1,

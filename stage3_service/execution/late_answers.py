@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from servicekit.invariant import invariant
 from stage3_service.audit.event import EventType, NewEvent, Status
 from stage3_service.audit.journal import Writes
+from stage3_service.domains.answer import AnswerInvalid, read_answer
 from stage3_service.domains.port import MethodFailed
+from stage3_service.errors import Reason
 from stage3_service.execution.prepare_step import commit_to
 
 if TYPE_CHECKING:
@@ -78,17 +80,29 @@ def _late_outcome(
 ) -> Writes[None]:
     plan, step = _plan_of(snapshot, idempotency_key)
     if isinstance(answer, MethodFailed):
-        status, committed = Status.FAILED, commit_to("failure", answer.message.encode(), entropy)
+        reason: Reason | None = Reason.DOMAIN_FAILED
+        committed = commit_to("failure", answer.message.encode(), entropy)
     else:
-        status, committed = Status.SUCCESS, commit_to("output", answer.json_bytes, entropy)
+        reason = None if _is_readable(answer.json_bytes) else Reason.ANSWER_INVALID
+        committed = commit_to("output", answer.json_bytes, entropy)
     event = NewEvent(
         EventType.LATE_OUTCOME,
-        status,
+        Status.SUCCESS if reason is None else Status.FAILED,
         user_id=plan.scope.user_id,
         token_id=plan.token_id,
         plan_id=plan.plan_id,
         step=step,
+        reason=None if reason is None else reason.value,
         additional_data=committed.facts,
         salts=committed.salts,
     )
     return Writes(None, (event,))
+
+
+def _is_readable(output: bytes) -> bool:
+    """Return whether an answer in time would have been read, its declared size left aside."""
+    try:
+        read_answer(output, len(output))
+    except AnswerInvalid:
+        return False
+    return True

@@ -232,11 +232,13 @@ class Model:
         return request.told
 
     def _refuse_consumed(self, sub: Submission, prior: Request, token_id: str | None) -> Told:
+        if prior.credential == sub.credential and prior.plan == sub.plan:
+            return Told("refused", "REQUEST_IN_PROGRESS")
         self.plan_ids.add(sub.plan_id)
         if prior.credential != sub.credential:
             self._deny(sub, token_id, "token", "request_token_mismatch")
             return Told("refused", "TOKEN_NOT_ACCEPTED")
-        reason = "REQUEST_IN_PROGRESS" if prior.plan == sub.plan else "REQUEST_ID_REUSED"
+        reason = "REQUEST_ID_REUSED"
         self._plan_event(
             sub, prior.token_id, "EXECUTION_DENIED", "denied", reason=reason, terminal=True
         )

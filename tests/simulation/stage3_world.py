@@ -100,6 +100,7 @@ class Stage3World:
         self.trial = TrialDomain()
         self.eventful = Eventful(self.trial)
         self._numbers = count(1)
+        self.sealed: list[Exception] = []
         self.happen: Callable[[Any], None] = lambda _what: None
         declarations = (trial_declaration(), _strict_declaration())
         self.executor = PlanExecutor(
@@ -116,6 +117,7 @@ class Stage3World:
             budget=DenialBudget(DenialAllowance(burst=1_000_000, per_second=0)),
             late=LateAnswers(self.journal, self.entropy),
             entropy=self.entropy,
+            seal=self.sealed.append,
         )
 
     def entropy(self, size: int) -> bytes:

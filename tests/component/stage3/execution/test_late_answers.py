@@ -30,11 +30,15 @@ def in_doubt(stage3: Stage3UnderTest) -> str:
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "committed"),
-    [(Output(b"{}"), "success", "output"), (MethodFailed("no"), "failed", "failure")],
+    ("answer", "status", "reason", "committed"),
+    [
+        (Output(b"{}"), "success", None, "output"),
+        (Output(b"{not JSON"), "failed", "ANSWER_INVALID", "output"),
+        (MethodFailed("no"), "failed", "DOMAIN_FAILED", "failure"),
+    ],
 )
 def test_a_late_answer_is_recorded_as_it_came(
-    stage3: Stage3UnderTest, answer: Answer, status: str, committed: str
+    stage3: Stage3UnderTest, answer: Answer, status: str, reason: str | None, committed: str
 ) -> None:
     """Its bytes are committed to, and the plan keeps its one terminal event."""
     key = in_doubt(stage3)
@@ -43,7 +47,7 @@ def test_a_late_answer_is_recorded_as_it_came(
 
     events = stage3.events(plan_id=key.removesuffix("/0"))
     (late,) = (event for event in events if event["event_type"] == "LATE_OUTCOME")
-    assert (late["status"], late["step"], late["reason"]) == (status, 0, None)
+    assert (late["status"], late["step"], late["reason"]) == (status, 0, reason)
     assert set(late["additional_data"]) == {f"{committed}_bytes", f"{committed}_commitment"}
     assert sum("terminal" in event["additional_data"] for event in events) == 1
 
