@@ -270,9 +270,6 @@ def _sealing(
     on_poison: Callable[[StoreError], None] | None, log: FilteringBoundLogger
 ) -> Callable[[Exception], None]:
     def seal(error: Exception) -> None:
-        # A store that failed has said so itself.
-        if isinstance(error, JournalUnavailable):
-            return
         log.critical("an outcome could not be recorded", error_type=type(error).__name__)
         if on_poison is not None:
             on_poison(

@@ -88,7 +88,7 @@ class Stage4Orchestrator:
         except PlanInvalid as error:
             record_refused_document(self._journal, submission)
             raise FailClosed(error, reason=Reason.PLAN_INVALID, effects=Effects.NONE) from error
-        self._record_started(accepted, submission)
+        asked_before = self._record_started(accepted, submission)
         try:
             result = self._stage3.execute_multi_domain_plan(
                 user_id=accepted.user_id,
@@ -100,7 +100,7 @@ class Stage4Orchestrator:
                 else accepted.data_bindings.copy(),
             )
         except BaseException as error:  # noqa: BLE001 - recorded, then raised
-            self._fail(accepted, submission, error)
+            self._fail(accepted, submission, error, asked_before=asked_before)
         self._record_completed(accepted, submission, result)
         return result
 
@@ -111,7 +111,8 @@ class Stage4Orchestrator:
     def _own_submission(self) -> Submission:
         return Submission(plan_id=f"plan_{self._ids()}", request_id=self._ids(), caller="")
 
-    def _record_started(self, plan: Stage4ExecutionPlan, submission: Submission) -> None:
+    def _record_started(self, plan: Stage4ExecutionPlan, submission: Submission) -> bool:
+        """Record arrival and start; return whether an earlier submission may have executed."""
         digest = submission.plan_digest or plan_digest(plan)
         received: dict[str, JsonValue] = {
             **_arrival(submission),
@@ -126,7 +127,7 @@ class Stage4Orchestrator:
         # A crash before this commit leaves nothing, and nothing has happened. A crash after it
         # leaves a started plan without an outcome, which recovery closes as unknown.
         try:
-            self._journal.record(
+            recorded = self._journal.record(
                 (
                     NewEvent(EventType.PLAN_RECEIVED, user_id, plan_id, received),
                     NewEvent(EventType.EXECUTION_STARTED, user_id, plan_id, started),
@@ -142,6 +143,7 @@ class Stage4Orchestrator:
             )
         except Exception as error:
             raise _unrecorded_before(error) from error
+        return any(event.details.get("replay") is True for event in recorded)
 
     def _record_completed(
         self, plan: Stage4ExecutionPlan, submission: Submission, result: object
@@ -167,9 +169,18 @@ class Stage4Orchestrator:
             raise _unrecorded_after(error, Effects.SOME) from error
 
     def _fail(
-        self, plan: Stage4ExecutionPlan, submission: Submission, error: BaseException
+        self,
+        plan: Stage4ExecutionPlan,
+        submission: Submission,
+        error: BaseException,
+        *,
+        asked_before: bool,
     ) -> NoReturn:
         failure = error if isinstance(error, Stage3Failure) else _nobody_knows(error)
+        # Of another plan under the same identifier Stage-3 says itself that it did not run.
+        of_this_plan = failure.reason is not Reason.REQUEST_ID_REUSED
+        if asked_before and of_this_plan and failure.effects is Effects.NONE:
+            failure = _of_a_resubmission(failure)
         details: dict[str, JsonValue] = {
             "reason": failure.reason.value,
             "outcome": failure.ending.value,
@@ -197,7 +208,8 @@ class Stage4Orchestrator:
         if not isinstance(error, Exception):
             # An interrupt is recorded, and then it goes on interrupting.
             raise error
-        raise FailClosed(error, reason=failure.reason, effects=failure.effects) from error
+        cause = failure if isinstance(error, Stage3Failure) else error
+        raise FailClosed(cause, reason=failure.reason, effects=failure.effects) from cause
 
 
 def record_refused_document(journal: Stage4Journal, submission: Submission) -> None:
@@ -268,6 +280,24 @@ def _state_of(ending: Ending) -> PlanState:
             return PlanState.FAILED
         case _:
             assert_never(ending)
+
+
+def _of_a_resubmission(failure: Stage3Failure) -> Stage3Failure:
+    """Return the failure without the promise that nothing happened: an earlier call may have run.
+
+    What is true of this call alone would be read as the fate of the request.
+    """
+    return Stage3Failure(
+        failure.reason,
+        f"{failure.message}, by this call; an earlier submission of the request_id may have run",
+        ending=failure.ending,
+        effects=Effects.UNKNOWN,
+        step=failure.step,
+        replay=failure.replay,
+        executed_plan_id=failure.executed_plan_id,
+        receipt=failure.receipt,
+        violations=failure.violations,
+    )
 
 
 def _nobody_knows(error: BaseException) -> Stage3Failure:

@@ -12,13 +12,16 @@ from typing import Final
 
 from stage4_service.errors import Reason
 
-# Refusals that the caller brought about; the others are this deployment's own trouble.
+# Refusals that the caller brought about; the others are this deployment's own trouble, or, like
+# asking again for a request that still runs, what an answer advises.
 OF_THE_CALLER: Final = frozenset(Reason) - {
     Reason.AUDIT_UNAVAILABLE,
     Reason.SERVICE_HALTED,
     Reason.STAGE3_UNREACHABLE,
     Reason.DEADLINE_EXCEEDED,
     Reason.CLIENT_CANCELLED,
+    Reason.OVERLOADED,
+    Reason.REQUEST_IN_PROGRESS,
 }
 _MAX_KEPT_CALLERS: Final = 1024
 

@@ -114,8 +114,10 @@ class PlanExecutor:
                     )
                 )
             except Exception as error:
-                self._draining = True
-                self._seal(error)
+                # A journal that is unavailable has sealed itself.
+                if not isinstance(error, JournalUnavailable):
+                    self._draining = True
+                    self._seal(error)
                 raise Refusal(
                     Reason.OUTCOME_UNRECORDED,
                     f"step {started.index} was started and its outcome could not be recorded; the "

@@ -220,3 +220,22 @@ def test_a_stage3_killed_in_mid_step_leaves_the_outcome_unknown_until_it_is_aske
         assert (again.outcome.step, again.outcome.effects) == (0, UNKNOWN)
         assert stage4.plan(lost.outcome.plan_id).reason == "STEP_IN_DOUBT"
         assert len(effects.read_text().splitlines()) == 1
+
+
+def test_a_resubmission_that_is_not_sent_promises_nothing(tmp_path: Path, fake: FakeStage3) -> None:
+    """Expect effects unknown: the first submission may have run, whatever this call did."""
+
+    def lose(_request: Any, context: grpc.ServicerContext) -> Any:
+        return context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
+
+    with serving(fake) as address:
+        pass
+    with running_stage4(tmp_path, address, connect_timeout_s=1.0) as stage4:
+        with serving(fake, address):
+            assert stage4.execute(trial_plan()).code == "OK"
+            fake.script = lose
+            assert stage4.execute(trial_plan(), request_id="r").reason == "OUTCOME_UNKNOWN"
+        again = stage4.execute(trial_plan(), request_id="r")
+        assert (again.reason, again.outcome.effects) == ("STAGE3_UNREACHABLE", UNKNOWN)
+        fresh = stage4.execute(trial_plan(), request_id="another")
+        assert (fresh.reason, fresh.outcome.effects) == ("STAGE3_UNREACHABLE", NONE)
