@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 Json: TypeAlias = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document instead of a table.")
+    bool, typer.Option("--json", metavar="", help="Print one JSON document instead of a table.")
 ]
 ServiceAddress: TypeAlias = Annotated[
     str | None,

@@ -171,4 +171,6 @@ class Denial:
             sentence = "the domain of this step crossed its authority boundary"
         else:
             sentence = _PUBLIC[self.reason][2]
+        if self.step is not None:
+            sentence = sentence.replace("this step", f"step {self.step}")
         return f"{sentence}: {self.detail}" if self.detail else sentence

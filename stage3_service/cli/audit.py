@@ -35,6 +35,7 @@ def list_events(
     """List events in the order of the log. Role: auditor."""
     from stage3_service.cli.client.operator_client import operator_client
 
+    _verify_type(event_type)
     with operator_client(profile, address) as client:
         events = list(
             client.events(plan_id=plan_id, token_id=token_id, event_type=event_type, most=most)
@@ -60,7 +61,8 @@ def verify(
     """Verify the whole log in the store file, without the service. It may run meanwhile.
 
     Every hash is computed anew from the stored bytes, and what each entry says is compared with the
-    columns it is found by. The first bad entry is named. Exit code 1: the log is bad. A file that
+    columns it is found by. The first bad entry is named. Then the tables that the gates read are
+    held against the log. Exit code 1: the log is bad, or a table contradicts it. A file that
     is not Stage-3's store, or cannot be read, gets no verdict: 78 or 74.
 
     A hand that rewrites entries, hashes and head alike is found only against a head kept elsewhere:
@@ -72,7 +74,41 @@ def verify(
 
         return None if config is None else read_settings(config).state_dir / STORE_FILE
 
-    verify_store_file("stage3", store, configured, kept_head=expect, as_json=as_json)
+    def problem_of_state(path: Path) -> str | None:
+        from servicekit.store.ledger import read_store
+        from stage3_service.store.state_check import state_problem
+
+        return read_store(path, state_problem)
+
+    verify_store_file(
+        "stage3",
+        store,
+        configured,
+        kept_head=expect,
+        as_json=as_json,
+        state_problem=problem_of_state,
+    )
+
+
+def _verify_type(event_type: str) -> None:
+    """Refuse a type that no event has: `0 events` would read as `it never happened`."""
+    from difflib import get_close_matches
+
+    from servicekit.cli.failure import CommandFailed
+    from servicekit.process import ExitCode
+    from stage3_service.audit.event import EventType
+
+    known = [member.value for member in EventType]
+    if not event_type or event_type in known:
+        return
+    near = get_close_matches(event_type.upper(), known, 1)
+    raise CommandFailed(
+        ExitCode.USAGE,
+        "USAGE",
+        f"--type {event_type!r} is no type of event"
+        + (f"; did you mean {near[0]}?" if near else ""),
+        f"Types are {', '.join(known)}.",
+    )
 
 
 def _row(event: Document, time: str) -> list[object]:

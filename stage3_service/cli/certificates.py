@@ -89,7 +89,7 @@ def init(
 @app.command("server")
 def server(
     directory: Directory,
-    name: Annotated[str, typer.Argument(help="Name of the files.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the files.")],
     dns: Annotated[str, typer.Option("--dns", help="The one DNS name that clients pin.")],
     as_json: Json = False,
 ) -> None:
@@ -103,7 +103,7 @@ def server(
 @app.command("caller")
 def caller(
     directory: Directory,
-    name: Annotated[str, typer.Argument(help="Name of the files.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the files.")],
     identity: Annotated[
         str,
         typer.Option(
@@ -146,6 +146,7 @@ def _write_profile(directory: Path, name: str, service: str, trust_domain: str) 
     path.write_text(
         f"# Whom to call and as whom, for `{service} ... --profile` or {service.upper()}_PROFILE.\n"
         "# Paths are relative to this file.\n"
+        f'service = "{service}"\n'
         f'address = "{address}"\n'
         f'server_name = "{service}.{trust_domain}"\n'
         'authority_file = "ca.crt"\n'

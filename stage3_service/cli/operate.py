@@ -21,10 +21,12 @@ def status(
 
     with operator_client(profile, address) as client:
         document = client.status()
+        # The words of whoever halted it are in the log, which not every operator may read.
+        said = None if as_json or document["serving"] else client.last_halt()
     if as_json:
         emit(document)
         return
-    print_facts(document)
+    print_facts({**document, **(said or {})})
 
 
 def halt(
@@ -41,7 +43,11 @@ def halt(
     if as_json:
         emit({"halted": True, "already_halted": already})
         return
-    say("it was halted before" if already else "halted; no step starts until `stage3 resume`")
+    say(
+        "already halted; nothing changed"
+        if already
+        else "halted; no step starts until `stage3 resume`"
+    )
 
 
 def resume(
@@ -58,4 +64,4 @@ def resume(
     if as_json:
         emit({"serving": True, "already_serving": already})
         return
-    say("it was serving before" if already else "serving again")
+    say("already serving; nothing changed" if already else "serving again")

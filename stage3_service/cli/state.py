@@ -32,7 +32,7 @@ def init(
     ] = None,
     free_ports: Annotated[
         bool,
-        typer.Option("--free-ports", help="Let the system choose ports at each start."),
+        typer.Option("--free-ports", metavar="", help="Let the system choose ports at each start."),
     ] = False,
     as_json: Json = False,
 ) -> None:

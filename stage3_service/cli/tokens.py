@@ -7,6 +7,7 @@ keep those.
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +51,7 @@ def issue(
         ),
     ] = None,
     bearer: Annotated[
-        bool, typer.Option("--bearer", help="Let any client use it. Recorded as such.")
+        bool, typer.Option("--bearer", metavar="", help="Let any client use it. Recorded as such.")
     ] = False,
     trigger: Annotated[
         list[str] | None,
@@ -161,7 +162,7 @@ def list_tokens(
                 ", ".join(value) if isinstance(value := token[column], list) else value
                 for column in columns
             ]
-            for token in tokens
+            for token in ({**token, "expire_time": _to_the_second(token)} for token in tokens)
         ],
     )
 
@@ -205,6 +206,10 @@ def revoke(
     if isinstance(steps, list) and steps:
         say("already started, and may still have their effect:")
         print_table(("plan_id", "step"), [(step["plan_id"], step["step"]) for step in steps])
+
+
+def _to_the_second(token: Document) -> str:
+    return re.sub(r"[.][0-9]+", "", str(token["expire_time"]))
 
 
 def _facts(token: Document) -> Document:

@@ -17,12 +17,16 @@ from servicekit.cli.failure import CommandFailed
 from servicekit.cli.private_file import read_private_text
 from servicekit.ijson import JsonLimits, JsonRefused, parse
 from servicekit.process import ExitCode
+from stage4_service.limits import PlanLimits
+from stage4_service.plan_document import PlanDocument, read_plan_document
+from stage4_service.plan_validator import PlanInvalid, Violation
 
 PLACEHOLDER: Final = "REPLACE_WITH_TOKEN"
 TOKEN_VARIABLE: Final = "STAGEGATE_TOKEN"
 # Stage-4 refuses what is over 256 KiB. Reading stops where no message could carry it.
 _MAX_FILE_BYTES: Final = 8 * 1024 * 1024
 _CREDENTIAL: Final = re.compile(r"token_[A-Za-z0-9_-]{43}")
+_AT_BYTE: Final = re.compile(r"\bat byte ([0-9]+)\b")
 _LIMITS: Final = JsonLimits(max_bytes=_MAX_FILE_BYTES)
 
 
@@ -70,11 +74,13 @@ def fill_token(plan_json: bytes, token_file: Path | None, from_environment: str)
 
     Raises:
         CommandFailed: a token is needed and there is none, or what there is is no token; or a token
-            file was named for a document that has its own.
+            file was named for a document that is no plan, or has its own.
     """
     span = _placeholder(plan_json)
     if span is None:
         if token_file is not None:
+            # A document that is no plan has no place for a token, and that is not what is wrong.
+            read_valid_plan(plan_json)
             raise CommandFailed(
                 ExitCode.USAGE,
                 "USAGE",
@@ -104,6 +110,23 @@ def fill_token(plan_json: bytes, token_file: Path | None, from_environment: str)
     return plan_json[:start] + f'"{token}"'.encode("ascii") + plan_json[end:]
 
 
+def read_valid_plan(plan_json: bytes) -> PlanDocument:
+    """Return the plan that the document is, by Stage-4's rules with the default limits.
+
+    Raises:
+        CommandFailed: PLAN_INVALID, with the first error in the validator's words.
+    """
+    try:
+        return read_plan_document(plan_json, PlanLimits())
+    except PlanInvalid as invalid:
+        raise CommandFailed(
+            ExitCode.REFUSED,
+            "PLAN_INVALID",
+            str(invalid.violation),
+            _where(plan_json, invalid.violation),
+        ) from invalid
+
+
 def step_names(plan_json: bytes) -> tuple[StepName, ...]:
     """Return what the steps call, as far as the document says so."""
     try:
@@ -116,6 +139,16 @@ def step_names(plan_json: bytes) -> tuple[StepName, ...]:
         for step in (steps if isinstance(steps, list) else ())
         if isinstance(step, dict)
     )
+
+
+def _where(plan_json: bytes, violation: Violation) -> str:
+    path, description = violation
+    found = _AT_BYTE.search(description)
+    if found is not None:
+        before = plan_json[: int(found[1])]
+        line, column = before.count(b"\n") + 1, len(before) - (before.rfind(b"\n") + 1) + 1
+        return f"Correct line {line}, column {column}, or what is just before it."
+    return "Correct it there." if path else "Correct the document as a whole."
 
 
 def _placeholder(plan_json: bytes) -> tuple[int, int] | None:

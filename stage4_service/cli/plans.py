@@ -23,7 +23,12 @@ app = typer.Typer(
 )
 
 PlanFile = Annotated[
-    Path, typer.Argument(metavar="PLAN", help="The plan, a JSON document; - for standard input.")
+    Path,
+    typer.Argument(
+        metavar="PLAN",
+        readable=False,  # a file that cannot be read is told as any other trouble
+        help="The plan, a JSON document; - for standard input.",
+    ),
 ]
 PlanId = Annotated[str, typer.Argument(metavar="PLAN_ID", help="Identifier of a plan, plan_...")]
 
@@ -39,27 +44,24 @@ def validate(plan: PlanFile, as_json: Json = False) -> None:
     """
     from servicekit.cli.failure import CommandFailed
     from servicekit.process import ExitCode
-    from stage4_service.cli.plan_file import read_plan_file
-    from stage4_service.limits import PlanLimits
-    from stage4_service.plan_document import read_plan_document
+    from stage4_service.cli.plan_file import read_plan_file, read_valid_plan
     from stage4_service.plan_validator import PlanInvalid
 
     plan_json = read_plan_file(plan)
     try:
-        document = read_plan_document(plan_json, PlanLimits())
-    except PlanInvalid as invalid:
-        path, description = invalid.violation
-        if as_json:
-            emit({"valid": False, "path": path, "description": description, "plan_digest": None})
-            raise typer.Exit(int(ExitCode.REFUSED)) from None
-        raise CommandFailed(
-            ExitCode.REFUSED, "PLAN_INVALID", str(invalid.violation), "Correct it there."
-        ) from None
+        document = read_valid_plan(plan_json)
+    except CommandFailed as failed:
+        if not as_json or not isinstance(failed.__cause__, PlanInvalid):
+            raise
+        path, description = failed.__cause__.violation
+        emit({"valid": False, "path": path, "description": description, "plan_digest": None})
+        raise typer.Exit(int(ExitCode.REFUSED)) from None
     digest = document.digest.hex()
     if as_json:
         emit({"valid": True, "path": "", "description": "", "plan_digest": digest})
         return
-    say(f"{plan} is valid: {count(len(document.parameters_json), 'step')}")
+    named = "the plan" if str(plan) == "-" else str(plan)
+    say(f"{named} is valid: {count(len(document.parameters_json), 'step')}")
     say(f"plan_digest {digest}")
 
 
@@ -95,6 +97,8 @@ def run(
     """Run a plan, once, and print each step's output. Exit code 1: it did not complete."""
     from uuid_utils.compat import uuid7
 
+    from servicekit.cli.failure import CommandFailed
+    from servicekit.process import ExitCode
     from stage4_service.cli.client.plan_client import plan_client
     from stage4_service.cli.plan_file import (
         TOKEN_VARIABLE,
@@ -103,6 +107,14 @@ def run(
         step_names,
     )
 
+    if request_id == "":
+        # An unset variable, most likely: a fresh identifier would lose what it is there for.
+        raise CommandFailed(
+            ExitCode.USAGE,
+            "USAGE",
+            "--request-id is empty",
+            "Name the submission, or leave the option out for a fresh identifier.",
+        )
     plan_json = read_plan_file(plan)
     names = [f"{step.domain}.{step.method}" for step in step_names(plan_json)]
     plan_json = fill_token(plan_json, token_file, os.environ.get(TOKEN_VARIABLE, ""))
@@ -162,14 +174,17 @@ def list_plans(
 
 def _print_results(results: object, names: list[str]) -> None:
     rows: list[Document] = results if isinstance(results, list) else []
-    print_table(
-        ("step", "method", "output"),
-        [
-            (
-                row["step"],
-                names[index] if index < len(names) else "",
-                shorten(json.dumps(row["output"], ensure_ascii=False), _OUTPUT_CHARACTERS),
-            )
-            for index, row in enumerate(rows)
-        ],
-    )
+    outputs = [json.dumps(row["output"], ensure_ascii=False) for row in rows]
+    shown = [shorten(output, _OUTPUT_CHARACTERS) for output in outputs]
+    if len(names) == len(rows):
+        print_table(
+            ("step", "method", "output"),
+            [(row["step"], *cells) for row, *cells in zip(rows, names, shown, strict=True)],
+        )
+    else:
+        print_table(
+            ("step", "output"),
+            [(row["step"], output) for row, output in zip(rows, shown, strict=True)],
+        )
+    if shown != outputs:
+        say("An output was cut; --json shows all of it.")

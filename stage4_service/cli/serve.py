@@ -18,7 +18,9 @@ def serve(
     config: ConfigFile = None,
     print_config: Annotated[
         bool,
-        typer.Option("--print-config", help="Print the settings in force as TOML and end."),
+        typer.Option(
+            "--print-config", metavar="", help="Print the settings in force as TOML and end."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

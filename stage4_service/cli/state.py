@@ -31,7 +31,7 @@ def init(
     ] = "127.0.0.1:7403",
     free_ports: Annotated[
         bool,
-        typer.Option("--free-ports", help="Let the system choose ports at each start."),
+        typer.Option("--free-ports", metavar="", help="Let the system choose ports at each start."),
     ] = False,
     as_json: Json = False,
 ) -> None:

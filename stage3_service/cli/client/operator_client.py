@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+import grpc
 from stagegate.stage3.v1 import (
     audit_service_pb2,
     audit_service_pb2_grpc,
@@ -33,12 +34,10 @@ from stage3_service.cli.client.message_documents import (
 )
 from stage3_service.cli.options import PROFILE_VARIABLE
 
-if TYPE_CHECKING:
-    import grpc
-
 SERVICE: Final = "stage3"
 _TOKENS_PER_PAGE: Final = 500
 _EVENTS_PER_PAGE: Final = 1000
+_HALTS: Final = 100_000
 
 
 class OperatorClient:
@@ -125,6 +124,20 @@ class OperatorClient:
             "plans_running": answer.plans_running,
         }
 
+    def last_halt(self) -> Document | None:
+        """Return who halted the service last and in which words; None where it may not be read."""
+        try:
+            halts = list(
+                self.events(plan_id="", token_id="", event_type="SERVICE_HALTED", most=_HALTS)
+            )
+        except grpc.RpcError:
+            return None
+        if not halts:
+            return None
+        data = halts[-1]["additional_data"]
+        by = data.get("by") if isinstance(data, dict) else None
+        return {"halt_said": halts[-1]["reason"], "halted_by": by}
+
     def halt(self, reason: str) -> bool:
         """Halt; return whether it was halted before."""
         request = operator_service_pb2.HaltRequest(reason=reason)
@@ -144,7 +157,9 @@ def operator_client(file: Path | None, address: str | None) -> Iterator[Operator
         CommandFailed: no profile, nobody there, or the service refused.
         SettingsRefused, CredentialRefused, AddressRefused: the profile cannot be used.
     """
-    profile = read_profile(file, variable=PROFILE_VARIABLE, environ=os.environ, address=address)
+    profile = read_profile(
+        file, service=SERVICE, variable=PROFILE_VARIABLE, environ=os.environ, address=address
+    )
     with (
         connected(profile, service=SERVICE, now=now_utc()) as channel,
         reading_refusals(SERVICE),

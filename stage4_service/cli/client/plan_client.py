@@ -110,7 +110,9 @@ def plan_client(file: Path | None, address: str | None) -> Iterator[PlanClient]:
         CommandFailed: no profile, or nobody there.
         SettingsRefused, CredentialRefused, AddressRefused: the profile cannot be used.
     """
-    profile = read_profile(file, variable=PROFILE_VARIABLE, environ=os.environ, address=address)
+    profile = read_profile(
+        file, service=SERVICE, variable=PROFILE_VARIABLE, environ=os.environ, address=address
+    )
     with connected(profile, service=SERVICE, now=now_utc()) as channel:
         yield PlanClient(channel)
 
@@ -130,6 +132,7 @@ def _not_completed(error: ClientError, request_id: str) -> CommandFailed:
             # Stage-3's log knows a replay under the identifier of its execution.
             plan_id=str(facts.get("original_plan_id") or facts.get("plan_id", "")),
             effects=str(facts.get("effects", "")),
+            step=facts.get("step"),
         ),
         facts=facts,
     )

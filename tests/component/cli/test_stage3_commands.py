@@ -157,6 +157,58 @@ def test_halt_and_resume(command: CommandLine) -> None:
     assert command.document("stage3", "resume", "--reason", "test")["already_serving"] is True
 
 
+def test_status_says_who_halted_it_and_why(command: CommandLine) -> None:
+    """In the words that were given, and that a second halt changed nothing."""
+    command("stage3", "halt", "--reason", "a note for the others")
+    try:
+        status = command("stage3", "status").stdout
+        again = command("stage3", "halt", "--reason", "another")
+    finally:
+        command("stage3", "resume", "--reason", "test")
+
+    assert "a note for the others" in status
+    assert re.search(r"(?m)^halted_by +operator *$", status)
+    assert "already halted; nothing changed" in again.stdout
+
+
+def test_a_type_that_no_event_has_is_refused(command: CommandLine) -> None:
+    """`0 events` would read as if it had never happened."""
+    code, error = command.error("stage3", "audit", "list", "--type", "TOKEN_REVOKD")
+
+    assert (code, error["reason"]) == (2, "USAGE")
+    assert "did you mean TOKEN_REVOKED?" in str(error["message"])
+    assert "BOUNDARY_VIOLATION" in str(error["advice"])
+
+
+def test_a_profile_for_the_other_service_is_told_as_that(command: CommandLine) -> None:
+    """Nothing is sent to a service that would have to refuse and record it."""
+    pair = command.pair
+
+    at_stage3 = command.error("stage3", "status", "--profile", pair.demo_profile)
+    at_stage4 = command.error("stage4", "plan", "list", "--profile", pair.operator_profile)
+
+    for (code, error), service in ((at_stage3, "stage4"), (at_stage4, "stage3")):
+        assert (code, error["reason"]) == (78, "PROFILE_MISMATCH")
+        assert f"a profile for {service}" in str(error["message"])
+
+
+def test_a_missing_profile_is_one_line(command: CommandLine, tmp_path: Path) -> None:
+    """It says which file, and that a relative path begins here."""
+    code, error = command.error("stage3", "status", "--profile", tmp_path / "none.toml")
+
+    assert (code, error["reason"]) == (78, "PROFILE_MISSING")
+    assert "there is no such file" in str(error["message"])
+    assert error["problems"] == []
+
+
+def test_flags_take_no_value_in_the_help(command: CommandLine) -> None:
+    """What is shown as a place for a value would be typed."""
+    for words in (("stage3", "status"), ("stage3", "token", "issue"), ("stage4", "serve")):
+        shown = command(*words, "--help").stdout
+        flags = [line for line in shown.splitlines() if "--help" not in line]
+        assert "bool" not in "".join(flags)
+
+
 def test_domains_are_listed_with_their_promises(command: CommandLine) -> None:
     """A program learns every method, its limits and its schema."""
     domains = command.document("stage3", "domain", "list")["domains"]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from examples.local_pair import LocalPair
+from stage4_service.cli.advice import advice_for
 from stage4_service.cli.plan_file import fill_token
-from tests.component.cli.conftest import CommandLine, run_offline
+from tests.component.cli.conftest import CommandLine, run_offline, run_unprivileged
 
 PLANS = Path(__file__).resolve().parents[3] / "examples" / "plans"
 FIRST = PLANS / "first.json"
@@ -73,7 +74,8 @@ def test_a_refused_plan_says_why_and_what_next(command: CommandLine, token_file:
     assert error["request_id"] == "outside"
     assert error["effects"] == "none"
     assert str(error["plan_id"]).startswith("plan_")
-    assert "Ask an operator" in str(error["advice"])
+    assert "ask an operator" in str(error["advice"])
+    assert "of step 0" in str(error["message"]) or "of step 1" in str(error["message"])
 
 
 def test_effects_that_stay_are_told(command: CommandLine, token_file: Path) -> None:
@@ -85,7 +87,9 @@ def test_effects_that_stay_are_told(command: CommandLine, token_file: Path) -> N
     assert done.returncode == 1
     assert "DOMAIN_FAILED" in done.stderr
     assert "step        1" in done.stderr
-    assert "stage3 audit list --plan plan_" in done.stderr
+    # What a client may run: Stage-3's log is not his to read.
+    assert "stage4 plan show plan_" in done.stderr
+    assert "stage3 audit" not in done.stderr
 
 
 def test_a_malformed_plan_is_sent_and_recorded(command: CommandLine, token_file: Path) -> None:
@@ -198,6 +202,112 @@ def test_a_token_file_is_judged_and_never_quoted(
     assert done.returncode in {2, 78}
     assert reason in done.stderr
     assert not content or content not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ('"manual",', '"manual",,', "not JSON at byte"),
+        ('"manual",', '"manual", "trigger_type": "manual",', "trigger_type"),
+        ('"trigger_type": "manual",', "", "trigger_type"),
+        ("first note", "x" * 70_000, "65536"),
+    ],
+)
+def test_an_invalid_plan_is_not_told_to_lack_the_placeholder(
+    tmp_path: Path, before: str, after: str, words: str
+) -> None:
+    """`run` says what `validate` says, in the same words, and sends nothing."""
+    token = tmp_path / "any.token"
+    token.touch(mode=0o600)
+    token.write_text(TOKEN)
+    plan = tmp_path / "plan.json"
+    text = FIRST.read_text().replace(before, after)
+    if before.startswith('"trigger'):
+        text = text.replace("REPLACE_WITH_TOKEN", TOKEN)
+    plan.write_text(text)
+
+    validated = run_offline("stage4", "plan", "validate", plan)
+    run = run_offline("stage4", "plan", "run", plan, "--token-file", token)
+
+    assert (validated.returncode, run.returncode) == (1, 1)
+    assert run.stderr == validated.stderr
+    assert "PLAN_INVALID" in run.stderr
+    assert words in run.stderr
+
+
+def test_where_it_stops_being_json_is_told_by_line(tmp_path: Path) -> None:
+    """A byte offset is for programs; people have editors."""
+    plan = tmp_path / "plan.json"
+    plan.write_text('{\n  "user_id": "é",\n  "steps": [,]\n}\n')
+
+    done = run_offline("stage4", "plan", "validate", plan)
+
+    assert "line 3, column 13" in done.stderr
+
+
+def test_an_empty_request_identifier_is_refused() -> None:
+    """It is an unset variable: a fresh identifier would run the plan again each time."""
+    done = run_offline("stage4", "plan", "run", FIRST, "--request-id", "")
+
+    assert done.returncode == 2
+    assert "--request-id is empty" in done.stderr
+
+
+def test_what_a_limit_does_next_is_told_for_both_kinds() -> None:
+    """A frequency comes back by itself; the others need another token."""
+    advice = advice_for("LIMIT_EXCEEDED", request_id="r", plan_id="p", effects="none")
+
+    assert "regains by itself" in advice
+    assert "new token" in advice
+
+
+def test_a_first_step_has_none_before_it() -> None:
+    """Advice speaks of earlier effects only where there can be some."""
+    first, second = (
+        advice_for("DOMAIN_FAILED", request_id="r", plan_id="p", effects="unknown", step=step)
+        for step in (0, 1)
+    )
+
+    assert "before" not in first
+    assert "those before stay" in second
+
+
+def test_an_unreadable_plan_file_is_named(tmp_path: Path) -> None:
+    """As a missing one: a sentence, and no box about usage."""
+    plan = tmp_path / "plan.json"
+    plan.touch(mode=0)
+
+    done = run_unprivileged("stage4", "plan", "validate", plan)
+
+    assert done.returncode == 1
+    assert "FILE_REFUSED" in done.stderr
+
+
+def test_identifiers_are_never_broken(command: CommandLine, token_file: Path) -> None:
+    """On a narrow terminal too: they are there to be copied."""
+    plan_id = str(
+        command.document("stage4", "plan", "run", FIRST, "--token-file", token_file)["plan_id"]
+    )
+    tokens = command.document("stage3", "token", "list")["tokens"]
+    assert isinstance(tokens, list)
+
+    plans = command("stage4", "plan", "list", COLUMNS="80").stdout
+    listed = command("stage3", "token", "list", COLUMNS="80").stdout
+
+    assert plan_id in plans
+    assert all(token["token_id"] in listed for token in tokens)
+
+
+def test_shown_results_have_no_empty_column(command: CommandLine, token_file: Path) -> None:
+    """`show` does not know what the steps called, and does not pretend to."""
+    plan_id = command.document("stage4", "plan", "run", FIRST, "--token-file", token_file)[
+        "plan_id"
+    ]
+
+    shown = command("stage4", "plan", "show", str(plan_id)).stdout
+
+    assert "step  output" in shown
+    assert "method" not in shown
 
 
 def test_a_plan_needs_a_token() -> None:

@@ -75,7 +75,7 @@ def test_every_violation_is_gate_fives_and_one_public_reason(violation: Violatio
     denial = Denial(violation, 1)
     assert denial.gate is GateName.AUTHORITY_BOUNDARY
     assert denial.public is Reason.BOUNDARY_VIOLATION
-    assert denial.message == "the domain of this step crossed its authority boundary"
+    assert denial.message == "the domain of step 1 crossed its authority boundary"
 
 
 def test_a_detail_is_added_to_the_sentence() -> None:
