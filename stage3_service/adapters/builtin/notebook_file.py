@@ -82,7 +82,11 @@ def open_notebook(path: Path) -> apsw.Connection:
 
     """
     if not path.is_file():
-        raise NotebookMissing(path, "the notebook is missing", "create it with `stage3 init --config FILE`, or restore it if there was one")
+        raise NotebookMissing(
+            path,
+            "the notebook is missing",
+            "create it with `stage3 init --config FILE`, or restore it if there was one",
+        )
     connection: apsw.Connection | None = None
     try:
         connection = apsw.Connection(os.fspath(path), flags=apsw.SQLITE_OPEN_READWRITE)
