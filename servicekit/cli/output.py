@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # A pipe has no width. Programs that read tables anyway get whole lines, not folded ones.
 _PIPE_COLUMNS: Final = 200
+_TAIL_CHARACTERS: Final = 7
 
 
 def printable(text: str) -> str:
@@ -88,6 +89,16 @@ def times_of_day(timestamps: Sequence[str]) -> tuple[str, list[str]]:
         return "", list(timestamps)
     times = [timestamp.partition("T")[2].removesuffix("Z") for timestamp in timestamps]
     return f"{dates.pop()} UTC", times
+
+
+def tail(identifier: str) -> str:
+    """Return the end of an identifier, which tells those of one table apart."""
+    return f"…{identifier[-_TAIL_CHARACTERS:]}" if identifier else ""
+
+
+def identity_path(uri: object) -> str:
+    """Return who a caller is in its own deployment: `client/demo` of `spiffe://…/client/demo`."""
+    return str(uri or "").removeprefix("spiffe://").partition("/")[2]
 
 
 def shorten(text: str, most: int) -> str:

@@ -9,7 +9,15 @@ import typer
 
 from servicekit.cli.log_verification import KeptHead, StoreFile, verify_store_file
 from servicekit.cli.options import Json, ServiceAddress
-from servicekit.cli.output import count, emit, print_table, say, times_of_day
+from servicekit.cli.output import (
+    count,
+    emit,
+    identity_path,
+    print_table,
+    say,
+    tail,
+    times_of_day,
+)
 from stage3_service.cli.options import ConfigFile, ProfileFile, read_settings
 
 if TYPE_CHECKING:
@@ -44,10 +52,14 @@ def list_events(
         emit({"events": events})
         return
     date, times = times_of_day([str(event["timestamp"]) for event in events])
-    print_table(
-        ("seq", "time", "event", "step", "status", "reason"),
-        [_row(event, time) for event, time in zip(events, times, strict=True)],
-    )
+    columns = ["seq", "time", "event", "step", "status", "reason"]
+    rows = [_row(event, time) for event, time in zip(events, times, strict=True)]
+    if not plan_id:
+        columns.append("about")
+        rows = [[*row, tail(_about(event))] for row, event in zip(rows, events, strict=True)]
+    print_table(columns, rows)
+    if not plan_id:
+        _print_whom(events)
     say(count(len(events), "event") + (f", {date}" if date else ""))
 
 
@@ -109,6 +121,27 @@ def _verify_type(event_type: str) -> None:
         + (f"; did you mean {near[0]}?" if near else ""),
         f"Types are {', '.join(known)}.",
     )
+
+
+def _about(event: Document) -> str:
+    return str(event["plan_id"] or event["token_id"] or "")
+
+
+def _print_whom(events: list[Document]) -> None:
+    """Print what the ends of identifiers in the last column stand for, and whose each is."""
+    whom: dict[str, tuple[str, str]] = {}
+    for event in events:
+        data = event["additional_data"]
+        caller = identity_path(data.get("caller")) if isinstance(data, dict) else ""
+        user, known = whom.get(_about(event), ("", ""))
+        whom[_about(event)] = (user or str(event["user_id"] or ""), known or caller)
+    whom.pop("", None)
+    if whom:
+        say("")
+        print_table(
+            ("about", "plan_id or token_id", "user", "caller"),
+            [(tail(about), about, *facts) for about, facts in whom.items()],
+        )
 
 
 def _row(event: Document, time: str) -> list[object]:

@@ -154,7 +154,7 @@ def list_tokens(
     if as_json:
         emit({"tokens": tokens})
         return
-    columns = ("token_id", "state", "user_id", "domain_scope", "expire_time", "issued_by")
+    columns = ("token_id", "state", "user_id", "domain_scope", "expire_time")
     print_table(
         columns,
         [

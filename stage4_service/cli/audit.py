@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from servicekit.cli.log_verification import KeptHead, StoreFile, verify_store_file
 from servicekit.cli.options import Json, ServiceAddress
-from servicekit.cli.output import count, emit, print_table, say, times_of_day
+from servicekit.cli.output import (
+    count,
+    emit,
+    identity_path,
+    print_table,
+    say,
+    tail,
+    times_of_day,
+)
 from stage4_service.cli.options import ConfigFile, ProfileFile, read_settings
+
+if TYPE_CHECKING:
+    from stage4_service.cli.client.message_documents import Document
 
 app = typer.Typer(
     help="Read and verify Stage-4's own audit log.",
@@ -20,9 +31,11 @@ app = typer.Typer(
 )
 
 _SHOWN_DETAILS: Final = (
-    *("outcome", "reason", "effects", "step", "replay", "recovered"),
+    *("caller", "outcome", "reason", "effects", "step", "replay", "recovered"),
     *("valid", "steps", "method"),
 )
+_EXPECTED: Final = {"replay": False, "valid": True}
+"""Shown only where they are not as expected."""
 
 
 @app.command("list")
@@ -43,11 +56,12 @@ def list_events(
         return
     date, times = times_of_day([str(event["timestamp"]) for event in events])
     print_table(
-        ("seq", "time", "event", "user", "details"),
+        ("seq", "time", "event", "user", "details", *(() if plan_id else ("about",))),
         [
             (
                 *(event["seq"], time, event.get("event_type") or event.get("record_type")),
-                *(event.get("user_id"), _brief(event.get("details"))),
+                *(event.get("user_id"), _brief(event)),
+                *(() if plan_id else (tail(str(event.get("plan_id") or "")),)),
             )
             for event, time in zip(events, times, strict=True)
         ],
@@ -76,11 +90,20 @@ def verify(
     verify_store_file("stage4", store, configured, kept_head=expect, as_json=as_json)
 
 
-def _brief(details: object) -> str:
+def _brief(event: Document) -> str:
     """Return in one cell what people look for first; --json has all of it."""
-    if not isinstance(details, dict):
-        return ""
-    shown = ((name, details[name]) for name in _SHOWN_DETAILS if name in details)
+    said = event.get("details")
+    # A record about the service has its caller beside the details, and may have none.
+    beside = {"caller": event["caller"]} if event.get("caller") else {}
+    details = {**beside, **(said if isinstance(said, dict) else {})}
+    shown = {
+        name: details[name]
+        for name in _SHOWN_DETAILS
+        if name in details and details[name] != _EXPECTED.get(name)
+    }
+    if "caller" in shown:
+        shown["caller"] = identity_path(shown["caller"])
     return ", ".join(
-        f"{name} {value if isinstance(value, str) else json.dumps(value)}" for name, value in shown
+        f"{name} {value if isinstance(value, str) else json.dumps(value)}"
+        for name, value in shown.items()
     )

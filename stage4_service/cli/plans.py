@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from servicekit.cli.options import Json, ServiceAddress
-from servicekit.cli.output import count, emit, print_facts, print_table, say, shorten
+from servicekit.cli.output import count, emit, identity_path, print_facts, print_table, say, shorten
 from stage4_service.cli.options import ProfileFile
 
 if TYPE_CHECKING:
@@ -168,8 +168,14 @@ def list_plans(
     if as_json:
         emit({"plans": plans})
         return
-    columns = ("plan_id", "state", "reason", "effects", "create_time")
-    print_table(columns, [[plan[column] for column in columns] for plan in plans])
+    columns = ["plan_id", "state", "reason", "effects", "create_time"]
+    rows = [[plan[column] for column in columns] for plan in plans]
+    if len({str(plan["caller"]) for plan in plans}) > 1:
+        columns.append("caller")
+        rows = [
+            [*row, identity_path(plan["caller"])] for row, plan in zip(rows, plans, strict=True)
+        ]
+    print_table(columns, rows)
 
 
 def _print_results(results: object, names: list[str]) -> None:

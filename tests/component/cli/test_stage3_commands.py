@@ -171,6 +171,23 @@ def test_status_says_who_halted_it_and_why(command: CommandLine) -> None:
     assert "already halted; nothing changed" in again.stdout
 
 
+def test_a_list_of_everything_says_whose_each_line_is(
+    command: CommandLine, token_file: Path
+) -> None:
+    """Each line has the end of its plan's identifier, and below is which, whose and by whom."""
+    plan = Path(__file__).resolve().parents[3] / "examples" / "plans" / "first.json"
+    plan_id = str(
+        command.document("stage4", "plan", "run", plan, "--token-file", token_file)["plan_id"]
+    )
+
+    everything = command("stage3", "audit", "list", "--type", "TOKEN_VALIDATION").stdout
+    one = command("stage3", "audit", "list", "--plan", plan_id).stdout
+
+    assert re.search(rf"TOKEN_VALIDATION .*…{plan_id[-7:]}", everything)
+    assert re.search(rf"…{plan_id[-7:]} +{plan_id} +operations +client/demo", everything)
+    assert "…" not in one
+
+
 def test_a_type_that_no_event_has_is_refused(command: CommandLine) -> None:
     """`0 events` would read as if it had never happened."""
     code, error = command.error("stage3", "audit", "list", "--type", "TOKEN_REVOKD")

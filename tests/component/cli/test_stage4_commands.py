@@ -155,6 +155,7 @@ def test_a_refused_caller_is_told_and_seen_by_the_auditor(
     assert (code, error["reason"]) == (1, "METHOD_NOT_PERMITTED")
     assert seen.returncode == 0, seen.stderr
     assert "caller_refused" in seen.stdout
+    assert "caller operator/operator" in seen.stdout
 
 
 def test_an_unknown_plan_is_not_found(command: CommandLine) -> None:
