@@ -53,8 +53,10 @@ def connected(profile: Profile, *, service: str, now: datetime) -> Iterator[grpc
 
 
 @contextmanager
-def reading_refusals(service: str) -> Iterator[None]:
+def reading_refusals(service: str, profile: Profile | None = None) -> Iterator[None]:
     """Turn the failed call of an ordinary command into a failure of the command.
+
+    With the `profile`, a caller who may not is told as whom it was called.
 
     Raises:
         CommandFailed: the service's reason, or UNREACHABLE when no service answered.
@@ -62,10 +64,12 @@ def reading_refusals(service: str) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        raise describe_refusal(decode_rpc_error(error), service) from None
+        raise describe_refusal(decode_rpc_error(error), service, profile) from None
 
 
-def describe_refusal(error: ClientError, service: str) -> CommandFailed:
+def describe_refusal(
+    error: ClientError, service: str, profile: Profile | None = None
+) -> CommandFailed:
     """Return the failure that an error of an ordinary call means."""
     if not error.reason:
         return CommandFailed(
@@ -74,7 +78,10 @@ def describe_refusal(error: ClientError, service: str) -> CommandFailed:
             f"{service} did not answer ({error.code})",
             "Look at its log, and ask again: this command may be repeated.",
         )
-    advice = _PERMITTED_ADVICE if error.reason == "METHOD_NOT_PERMITTED" else ""
+    advice = ""
+    if error.reason == "METHOD_NOT_PERMITTED":
+        called_as = "" if profile is None else f"You called with {profile.certificate_file}. "
+        advice = called_as + _PERMITTED_ADVICE
     return refusal_of_service(error, advice=advice, facts={})
 
 

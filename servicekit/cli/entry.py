@@ -11,6 +11,10 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from typer import Context
+from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.main import get_command
+
 if TYPE_CHECKING:
     import typer
 
@@ -31,12 +35,25 @@ def run_command_line(
     # them sets the variable.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        app(prog_name=program)
+        command = get_command(app)
+        if isinstance(command, TyperCommand | TyperGroup):
+            _show_flags_without_values(command)
+        command(prog_name=program)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except Exception as error:  # noqa: BLE001 - the last line before the interpreter's own
         return _fail(program, error, translate)
     return 0
+
+
+def _show_flags_without_values(command: TyperCommand | TyperGroup) -> None:
+    """Let no help show a place for a value behind an option that takes none."""
+    options = [*command.params, command.get_help_option(Context(command))]
+    for option in options:
+        if isinstance(option, TyperOption) and option.is_bool_flag:
+            option.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        _show_flags_without_values(inner)
 
 
 def _fail(

@@ -162,6 +162,6 @@ def operator_client(file: Path | None, address: str | None) -> Iterator[Operator
     )
     with (
         connected(profile, service=SERVICE, now=now_utc()) as channel,
-        reading_refusals(SERVICE),
+        reading_refusals(SERVICE, profile),
     ):
         yield OperatorClient(channel, profile)
