@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+M = TypeVar("M", bound="BaseModel")
 
 Json: TypeAlias = Annotated[
     bool, typer.Option("--json", metavar="", help="Print one JSON document instead of a table.")
@@ -44,7 +50,33 @@ def config_option(prefix: str) -> Any:  # noqa: ANN401 - typer's own type for an
     )
 
 
-def settings_environment(prefix: str) -> Mapping[str, str]:
+def read_service_settings(model: type[M], config: Path | None, prefix: str) -> M:
+    """Return the settings in force: those of the file, if there is one, and of the environment.
+
+    Raises:
+        SettingsRefused: with every problem found.
+        CommandFailed: SETTINGS_REFUSED, no file was named and the variables are not enough.
+    """
+    from servicekit.cli.failure import CommandFailed
+    from servicekit.process import ExitCode
+    from servicekit.settings import SettingsRefused, load_settings
+
+    environ = _settings_environment(prefix)
+    try:
+        return load_settings(model, file=config, environ=environ, env_prefix=prefix)
+    except SettingsRefused as refused:
+        if config is not None:
+            raise
+        raise CommandFailed(
+            ExitCode.CONFIG,
+            "SETTINGS_REFUSED",
+            "no settings file was named, and the variables alone are not enough",
+            f"Name the file with --config FILE or {_config_variable(prefix)}.",
+            problems=refused.problems,
+        ) from None
+
+
+def _settings_environment(prefix: str) -> Mapping[str, str]:
     """Return the environment without the variables of the command line itself."""
     own = (profile_variable(prefix), _config_variable(prefix))
     return {name: value for name, value in os.environ.items() if name not in own}

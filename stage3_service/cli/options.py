@@ -9,7 +9,7 @@ from servicekit.cli.options import (
     config_option,
     profile_option,
     profile_variable,
-    settings_environment,
+    read_service_settings,
 )
 
 if TYPE_CHECKING:
@@ -27,10 +27,8 @@ def read_settings(config: Path | None) -> Stage3Settings:
 
     Raises:
         SettingsRefused: with every problem found.
+        CommandFailed: no file was named and the variables are not enough.
     """
-    from servicekit.settings import load_settings
     from stage3_service.settings import Stage3Settings
 
-    return load_settings(
-        Stage3Settings, file=config, environ=settings_environment(_PREFIX), env_prefix=_PREFIX
-    )
+    return read_service_settings(Stage3Settings, config, _PREFIX)

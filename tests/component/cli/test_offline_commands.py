@@ -526,6 +526,17 @@ def test_an_unknown_word_gets_a_suggestion(words: tuple[str, ...], suggestion: s
 
 
 @pytest.mark.parametrize("service", SERVICES)
+def test_settings_must_be_named(service: str) -> None:
+    """A file of the usual name in this directory is not looked for; the advice names both ways."""
+    done = run_offline(service, "serve")
+
+    assert done.returncode == 78
+    assert "no settings file was named" in done.stderr
+    assert f"--config FILE or {service.upper()}_CONFIG" in done.stderr
+    assert "state_dir" in done.stderr
+
+
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_profile_must_be_named(service: str) -> None:
     """There is no default caller; the advice names both ways."""
     words = {"stage3": ("status",), "stage4": ("plan", "list")}[service]
