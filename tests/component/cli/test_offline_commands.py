@@ -394,6 +394,17 @@ def test_a_bad_entry_is_named(copied_store: Path, statement: str, problem: str) 
     assert problem in verdict["problem"]
 
 
+def test_a_table_that_contradicts_a_sound_log_is_found(copied_store: Path) -> None:
+    """The gates read the tables: a halt that the log does not know is a verdict, too."""
+    change(copied_store, "INSERT INTO halt VALUES (1, 'operator', 0)")
+
+    done = run_offline("stage3", "audit", "verify", "--store", copied_store, "--json")
+
+    verdict = json.loads(done.stdout)
+    assert (done.returncode, verdict["verified"]) == (1, False)
+    assert "table of halts" in verdict["problem"]
+
+
 def test_a_head_noted_earlier_must_be_contained(copied_store: Path) -> None:
     """A log that ends before it, or holds something else, is bad, however sound by itself."""
     beyond = f"999999:{'00' * 32}"
