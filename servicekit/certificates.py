@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from servicekit.serving.address import DNS_NAME
 from servicekit.serving.identity import IdentityRefused, parse_identity, verify_trust_domain
 
 AUTHORITY_NAME: Final = "ca"
@@ -35,9 +36,6 @@ CLOCK_TOLERANCE: Final = timedelta(minutes=5)
 """How far before `now` a certificate is valid, for machines whose clocks run a little behind."""
 
 _FILE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_DNS_NAME: Final = re.compile(
-    r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
-)
 
 
 class CertificateRefused(Exception):
@@ -89,7 +87,7 @@ def issue_server(directory: Path, name: str, dns: str, now: datetime) -> IssuedF
     Raises:
         CertificateRefused: there is no authority, a name is malformed, or a file exists already.
     """
-    if _DNS_NAME.fullmatch(dns) is None:
+    if DNS_NAME.fullmatch(dns) is None:
         raise CertificateRefused(f"{dns!r} is not a DNS name in lower case")
     return _issue(directory, name, x509.DNSName(dns), ExtendedKeyUsageOID.SERVER_AUTH, now)
 

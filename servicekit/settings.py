@@ -282,7 +282,7 @@ def _toml_table(table: Mapping[str, Any], path: Location) -> Iterator[str]:
         if value is None:
             yield f"# {_toml_key(key)} is not set"
         elif not isinstance(value, dict):
-            yield f"{_toml_key(key)} = {_toml_value(value)}"
+            yield f"{_toml_key(key)} = {toml_value(value)}"
     for key, value in table.items():
         if isinstance(value, dict):
             section = (*path, key)
@@ -299,16 +299,17 @@ def _toml_text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _toml_value(value: object) -> str:
+def toml_value(value: object) -> str:
+    """Return a value as TOML writes it on one line; what TOML has no word for becomes text."""
     match value:
         case bool():
             return "true" if value else "false"
         case int() | float():
             return repr(value)
         case list():
-            return f"[{', '.join(_toml_value(item) for item in value)}]"
+            return f"[{', '.join(toml_value(item) for item in value)}]"
         case dict():
-            pairs = (f"{_toml_key(key)} = {_toml_value(item)}" for key, item in value.items())
+            pairs = (f"{_toml_key(key)} = {toml_value(item)}" for key, item in value.items())
             return f"{{{', '.join(pairs)}}}"
         case _:
             return _toml_text(str(value))

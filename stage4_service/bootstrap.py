@@ -16,6 +16,7 @@ from servicekit.clock import Clock
 from servicekit.log import logger
 from servicekit.serving.admission import Bounds
 from servicekit.serving.channel import open_channel
+from servicekit.serving.connection import Connection
 from servicekit.serving.health import HealthBoard
 from servicekit.serving.identity import Identity, IdentityKind
 from servicekit.serving.policy import AccessPolicy, CallPolicy
@@ -26,7 +27,6 @@ from stage4_service.errors import JournalUnavailable, Reason
 from stage4_service.refusal_budget import RefusalBudget
 from stage4_service.settings import STORE_FILE, Stage4Settings
 from stage4_service.store.sqlite_journal import SqliteJournal
-from stage4_service.wire.connection import Connection
 from stage4_service.wire.method_table import PLAN_SERVICE, plan_methods
 from stage4_service.wire.plan_servicer import PlanServicer
 from stage4_service.wire.refusals import Refusals

@@ -4,11 +4,16 @@ Deliberately absent: name resolution. Whether a name is loopback is decided by t
 resolver can make an insecure listener reachable.
 """
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
 PORT_MAX: Final = 65_535
+DNS_NAME: Final = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+)
+"""Form of the one name in a server's certificate, matched in full."""
 
 
 class AddressRefused(ValueError):

@@ -20,11 +20,16 @@ _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 class IdentityKind(StrEnum):
     """The closed list of callers a certificate may name."""
 
+    STAGE3 = "stage3"
     STAGE4 = "stage4"
     OPERATOR = "operator"
     AUDITOR = "auditor"
     CLIENT = "client"
     DOMAIN = "domain"
+
+
+_NAMELESS: Final = frozenset({IdentityKind.STAGE3, IdentityKind.STAGE4})
+"""Kinds of which a trust domain has one: Stage-3 as its domains see it, Stage-4 as Stage-3 does."""
 
 
 class IdentityRefused(Exception):
@@ -79,9 +84,9 @@ def parse_identity(uri: str, trust_domain: str) -> Identity:
     except ValueError:
         description = "the URI SAN names an unknown kind of caller"
         raise IdentityRefused(description) from None
-    if kind is IdentityKind.STAGE4:
+    if kind in _NAMELESS:
         if separator:
-            description = "stage4 is one caller and takes no name"
+            description = f"{kind} is one caller and takes no name"
             raise IdentityRefused(description)
         return Identity(kind, "", uri)
     if _NAME.fullmatch(name) is None:

@@ -19,10 +19,10 @@ from stagegate.stage3.v1.plan_execution_service_pb2 import (
 from stagegate.stage3.v1.plan_execution_service_pb2_grpc import PlanExecutionServiceStub
 
 from servicekit.serving.client_errors import ClientError, decode_rpc_error
+from servicekit.serving.connection import Connection
 from stage4_service.errors import Effects, Reason
 from stage4_service.stage3_port import Ending, Stage3Completion, Stage3Failure
 from stage4_service.wire.codec import decode_effects, encode_bindings, encode_steps
-from stage4_service.wire.connection import Connection
 from stage4_service.wire.status import ERROR_DOMAIN
 
 # What of the client's time is kept for recording the outcome and answering.

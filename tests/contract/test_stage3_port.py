@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from servicekit.serving.connection import Connection
 from stage4_service.errors import Effects, Reason
 from stage4_service.limits import PlanLimits
 from stage4_service.plan_document import read_plan_document
 from stage4_service.stage3_port import Ending, Stage3Completion, Stage3Failure
-from stage4_service.wire.connection import Connection
 from stage4_service.wire.stage3_client import CallersPatience, Stage3Call, Stage3Client
 from tests.fakes.domains import trial_domain
 from tests.fakes.stage3_service import TOKEN, FakeStage3, serving

@@ -16,12 +16,12 @@ from uuid_utils.compat import uuid7
 
 from servicekit.clock import Clock, SystemClock
 from servicekit.serving.client_errors import ClientError, decode_rpc_error
+from servicekit.serving.connection import Connection
 from stage4_service.bootstrap import RunningStage4, build_stage4, init_store
 from stage4_service.execution_plan import Stage4ExecutionPlan
 from stage4_service.plan_digest import plan_digest
 from stage4_service.settings import Listen, Refusals, Stage3, Stage3CallerTls, Stage4Settings, Tls
 from stage4_service.stage3_port import Stage3Completion
-from stage4_service.wire.connection import Connection
 from stage4_service.wire.stage3_client import CallersPatience, Stage3Call, Stage3Client
 from tests.harness.pki import TRUST_DOMAIN, Pki, pki, uri
 

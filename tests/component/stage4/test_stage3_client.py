@@ -15,9 +15,9 @@ from google.rpc import (  # type: ignore[import-untyped]  # ships no types
 from grpc_status import rpc_status  # type: ignore[import-untyped]  # ships no types
 from stagegate.stage3.v1.plan_execution_service_pb2 import ExecuteMultiDomainPlanRequest
 
+from servicekit.serving.connection import Connection
 from stage4_service.errors import Effects, Reason
 from stage4_service.stage3_port import Ending, Stage3Failure
-from stage4_service.wire.connection import Connection
 from stage4_service.wire.stage3_client import CallersPatience, Stage3Client
 from tests.fakes.stage3_service import FakeStage3, completed
 from tests.harness.pki import pki

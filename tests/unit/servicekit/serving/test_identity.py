@@ -21,6 +21,7 @@ DOMAIN = "stagegate.test"
 @pytest.mark.parametrize(
     ("path", "kind", "name"),
     [
+        ("stage3", IdentityKind.STAGE3, ""),
         ("stage4", IdentityKind.STAGE4, ""),
         ("operator/olga", IdentityKind.OPERATOR, "olga"),
         ("auditor/a", IdentityKind.AUDITOR, "a"),
@@ -69,7 +70,9 @@ def test_every_kind_of_caller_is_read(path: str, kind: IdentityKind, name: str) 
         f"spiffe://{DOMAIN}/client/" + "a" * 600,
         f"spiffe://{DOMAIN}/stage4/",
         f"spiffe://{DOMAIN}/stage4/x",
-        f"spiffe://{DOMAIN}/stage3",
+        f"spiffe://{DOMAIN}/stage3/",
+        f"spiffe://{DOMAIN}/stage3/x",
+        f"spiffe://{DOMAIN}/stage2",
     ],
 )
 def test_any_other_uri_is_refused(uri: str) -> None:

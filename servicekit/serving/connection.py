@@ -1,4 +1,4 @@
-"""Whether Stage-3 can be reached right now, known before a plan leaves.
+"""Whether a server can be reached right now, known before a call leaves.
 
 A call that is made only on a connection that stands is a call whose failure means something: what
 was not sent had no effect. Deliberately absent: retries. Waiting for a connection sends nothing.
