@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Final
 from servicekit.clock import Clock, SystemClock
 from servicekit.log import logger
 from servicekit.serving.health import HealthBoard
-from servicekit.serving.tls import server_credentials
+from servicekit.serving.tls import channel_credentials, server_credentials
 from servicekit.store.errors import StoreCorrupt, StoreExists, StorePoisoned
 from servicekit.store.ledger import Ledger
 from stage3_service.adapters.declarations_file import read_declarations
+from stage3_service.adapters.grpc_domain import Dialer
 from stage3_service.adapters.registry import (
     ExtraDomain,
     OpenDomains,
@@ -30,12 +31,14 @@ from stage3_service.adapters.registry import (
 )
 from stage3_service.audit.journal import Journal, JournalUnavailable
 from stage3_service.authorization.denial_budget import DenialAllowance, DenialBudget
+from stage3_service.domains.declarations_reading import DeclarationsRefused
+from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
 from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
 from stage3_service.execution.record_violation import record_suppressed
 from stage3_service.execution.recover import recover
-from stage3_service.settings import STORE_FILE, Stage3Settings
+from stage3_service.settings import CONNECT_TIMEOUT_S, STORE_FILE, Stage3Settings
 from stage3_service.store.operator_reads import SqliteOperatorReads
 from stage3_service.store.schema import SCHEMA
 from stage3_service.store.sqlite_journal import SqliteJournalStore
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from servicekit.serving.server import RunningServer
     from servicekit.store.errors import StoreError
     from stage3_service.adapters.shielded_call import RaisedError
+    from stage3_service.domains.declaration import Catalogue
     from stage3_service.domains.port import Answer
 
 _EVIDENCE: Final = "Keep the file as evidence, and restore a backup that the log agrees with."
@@ -167,6 +171,7 @@ def build_stage3(
     log = logger("stage3")
     credentials = _credentials(settings, now_utc(clock))
     catalogue = read_declarations(settings.domains_file)
+    dialer = _dialer(settings, catalogue, clock)
     ledger = Ledger.open(
         settings.state_dir / STORE_FILE,
         SCHEMA,
@@ -189,6 +194,7 @@ def build_stage3(
             on_late=_recording_late(late, log),
             on_raised=_logging_raised(log),
             extra_domains=extra_domains,
+            dialer=dialer,
         )
         opened.callback(domains.close)
         budget = DenialBudget(
@@ -280,6 +286,28 @@ def _sealing(
             )
 
     return seal
+
+
+def _dialer(settings: Stage3Settings, catalogue: Catalogue, clock: Clock) -> Dialer | None:
+    """Return what domains elsewhere are reached with; None where there is none."""
+    elsewhere = [domain.name for domain in catalogue if domain.adapter == GRPC_ADAPTER]
+    if not elsewhere:
+        return None
+    client = settings.domain_client
+    if client is None and not settings.insecure_loopback:
+        raise DeclarationsRefused(
+            [
+                f"domains.{name}.adapter: grpc needs the setting [domain_client], the certificate "
+                "that Stage-3 shows to domains"
+                for name in elsewhere
+            ]
+        )
+    if client is None:
+        return Dialer(None, CONNECT_TIMEOUT_S, clock.monotonic_s)
+    credentials = channel_credentials(
+        client.server_authority_file, client.certificate_file, client.key_file, now=now_utc(clock)
+    )
+    return Dialer(credentials, client.connect_timeout_s, clock.monotonic_s)
 
 
 def _recording_late(late: LateAnswers, log: FilteringBoundLogger) -> Callable[[str, Answer], None]:

@@ -20,6 +20,9 @@ _DOCUMENT: Final = _PLAN.document
 # What the parser can hold on its stack.
 _DEEPEST: Final = 100
 
+CONNECT_TIMEOUT_S = 2.0
+"""As long as Stage-4 waits for Stage-3: a service that restarts is back by then."""
+
 
 class Role(StrEnum):
     """Name what an operator may do."""
@@ -45,6 +48,18 @@ class Tls(Section):
     certificate_file: Path
     key_file: Path
     client_authority_file: Path
+
+
+class DomainClient(Section):
+    """Files of the certificate that Stage-3 shows to domains, and how it connects to them."""
+
+    # Identity spiffe://<trust domain>/stage3: what a domain recognises its one caller by.
+    certificate_file: Path
+    key_file: Path
+    # Who issued the certificates of domain services.
+    server_authority_file: Path
+    # Seconds a step waits for a connection; without one it fails, and nothing was sent.
+    connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = CONNECT_TIMEOUT_S
 
 
 class Limits(Section):
@@ -104,6 +119,8 @@ class Stage3Settings(Section):
     operators: dict[str, list[Role]] = Field(default_factory=dict)
     # Declared domains; absent: the builtin ones.
     domains_file: Path | None = None
+    # Required as soon as a declared domain has `adapter = "grpc"`.
+    domain_client: DomainClient | None = None
     plans: ListenerBounds = ListenerBounds()
     limits: Limits = Limits()
     tokens: Tokens = Tokens()

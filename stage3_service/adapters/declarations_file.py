@@ -17,11 +17,8 @@ from servicekit.ijson import JsonLimits, JsonRefused, JsonValue, parse
 from stage3_service.adapters.builtin import notebook, text
 from stage3_service.adapters.json_schema import compile_schema
 from stage3_service.domains.declaration import Catalogue, DomainDeclaration, MethodDeclaration
-from stage3_service.domains.parse_declarations import (
-    BUILTIN_ADAPTER,
-    DeclarationsRefused,
-    parse_declarations,
-)
+from stage3_service.domains.declarations_reading import DeclarationsRefused
+from stage3_service.domains.parse_declarations import BUILTIN_ADAPTER, parse_declarations
 
 MAX_FILE_BYTES = 1_048_576
 """A mebibyte declares thousands of methods; a larger file is another file by mistake."""

@@ -1,7 +1,8 @@
 """Opens every declared domain behind its time limit, and creates what a domain keeps on disk.
 
 Guards the set of things Stage-3 can call: exactly the catalogue, each through one of two wrappers
-written here. Deliberately absent: loading code by name. A domain that is not built in is handed to
+written here or over a connection whose calls have deadlines of their own. Deliberately absent:
+loading code by name. A domain that is neither built in nor a service elsewhere is handed to
 `open_domains` as an object by the program that starts the service.
 """
 
@@ -18,8 +19,10 @@ from stage3_service.adapters.builtin.notebook import Notebook
 from stage3_service.adapters.builtin.notebook_file import create_notebook, open_notebook
 from stage3_service.adapters.builtin.text import TextDomain
 from stage3_service.adapters.direct_call import DirectCall
+from stage3_service.adapters.grpc_domain import Dialer
 from stage3_service.adapters.shielded_call import OnRaised
 from stage3_service.domains.declaration import Catalogue, DomainDeclaration
+from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
 from stage3_service.domains.port import Domain
 
 _TEXT = "text"
@@ -89,14 +92,19 @@ def open_domains(
     on_raised: OnRaised,
     max_abandoned: int = DEFAULT_MAX_ABANDONED,
     extra_domains: Sequence[ExtraDomain] = (),
+    dialer: Dialer | None = None,
 ) -> OpenDomains:
     """Open every domain of the catalogue, and the extra ones behind the same time limit.
 
-    Each domain may leave `max_abandoned` calls behind before its new ones are refused.
+    Each domain in this process may leave `max_abandoned` calls behind before its new ones are
+    refused. `dialer` reaches the domains elsewhere; one that is down is opened all the same, and
+    unreachable until it is up.
 
     Raises:
         NotebookRefused: a notebook is missing or cannot be used; nothing stays open.
-        ValueError: an extra domain has the name of a declared one.
+        AddressRefused: a domain elsewhere may not be reached without certificates.
+        ValueError: an extra domain has the name of a declared one, or a domain elsewhere is
+            declared and there is no dialer.
 
     """
     extended = catalogue.extended(extra.declaration for extra in extra_domains)
@@ -114,6 +122,11 @@ def open_domains(
                 # beside them would not run either. Everything that can wait gets a worker.
                 wrapped[name] = DirectCall(declaration, TextDomain(), on_raised=on_raised)
                 continue
+            if declaration.adapter == GRPC_ADAPTER:
+                if dialer is None:
+                    raise ValueError(f"domain {name!r} is elsewhere and there is no dialer")
+                wrapped[name] = dialer.open(declaration)
+                continue
             if domain is None:
                 notebook = Notebook(notebook_path(state_dir, name))
                 behind.append(notebook)
@@ -126,7 +139,7 @@ def open_domains(
                 max_abandoned=max_abandoned,
             )
     except BaseException:
-        for opened in behind:
+        for opened in (*wrapped.values(), *behind):
             opened.close()
         raise
     return OpenDomains(extended, MappingProxyType(wrapped), (*wrapped.values(), *behind))

@@ -49,7 +49,7 @@ def _translate(error: Exception) -> CommandFailed | None:
     from servicekit.cli.failure import CommandFailed
     from servicekit.process import ExitCode
     from stage3_service.adapters.builtin.notebook_file import NotebookRefused
-    from stage3_service.domains.parse_declarations import DeclarationsRefused
+    from stage3_service.domains.declarations_reading import DeclarationsRefused
 
     match error:
         case DeclarationsRefused():

@@ -38,6 +38,7 @@ class _Caller:
 
 
 _CALLERS: Final = (
+    _Caller("stage3-caller", "stage3", ""),
     _Caller("stage4-caller", "stage4", ""),
     _Caller("operator", "operator/operator", "stage3"),
     _Caller("demo", "client/demo", "stage4"),
@@ -53,7 +54,7 @@ def init(
     ] = "dev.test",
     as_json: Json = False,
 ) -> None:
-    """Make an authority and the usual certificates: both servers, stage4, and three people.
+    """Make an authority and the usual certificates: both servers, both services, three people.
 
     Profiles for `operator`, `demo` and `auditor` are written beside their certificates.
     """
@@ -109,7 +110,7 @@ def caller(
         typer.Option(
             "--identity",
             metavar="KIND/NAME",
-            help="Who it is: client/NAME, operator/NAME, auditor/NAME, domain/NAME or stage4.",
+            help="client/NAME, operator/NAME, auditor/NAME, domain/NAME, stage3 or stage4.",
         ),
     ],
     as_json: Json = False,

@@ -45,6 +45,15 @@ key_file = {key_file}
 # Callers are believed when this authority issued their certificate.
 client_authority_file = {client_authority_file}
 
+# What Stage-3 shows to domains that are services elsewhere (adapter = "grpc").
+[domain_client]
+certificate_file = {domain_certificate_file}
+key_file = {domain_key_file}
+# Domain services are believed when this authority issued their certificate.
+server_authority_file = {server_authority_file}
+# Seconds a step waits for a connection; without one it fails, and nothing was sent.
+# connect_timeout_s = 2.0
+
 # The name in an operator's certificate, and what it may do.
 [operators]
 operator = ["issuer", "revoker", "auditor", "halter"]
@@ -84,6 +93,9 @@ def starter_settings(
         certificate_file=_quote(certificates / "stage3.crt"),
         key_file=_quote(certificates / "stage3.key"),
         client_authority_file=_quote(certificates / "ca.crt"),
+        domain_certificate_file=_quote(certificates / "stage3-caller.crt"),
+        domain_key_file=_quote(certificates / "stage3-caller.key"),
+        server_authority_file=_quote(certificates / "ca.crt"),
     )
 
 

@@ -107,12 +107,16 @@ class MethodDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class DomainDeclaration:
-    """One domain: its name, the adapter that reaches it, where, and its methods by name."""
+    """One domain: its name, the adapter that reaches it, where, and its methods by name.
+
+    `server_name` is the name in the certificate of a domain that is reached over a network.
+    """
 
     name: str
     adapter: str
     endpoint: str | None
     methods: Mapping[str, MethodDeclaration]
+    server_name: str | None = None
 
     def __post_init__(self) -> None:
         """Take a private copy of the methods, so that nobody can add one afterwards.

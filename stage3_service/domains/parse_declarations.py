@@ -1,15 +1,16 @@
 """Turns the raw content of a declarations file into the catalogue, or into all of its problems.
 
 Guards the start: a service whose declarations are not understood to the last key does not serve.
-A file chooses which methods are offered and may narrow them (shorter, smaller, stricter); it can
-never widen what the code of a domain promises. Deliberately absent: defaults. A domain or a
+Of a builtin domain a file chooses which methods are offered and may narrow them (shorter, smaller,
+stricter); it can never widen what the code of a domain promises. Of a domain elsewhere it says all
+that there is to know (`parse_grpc_domain`). Deliberately absent: defaults. A domain or a
 method that the file does not name does not exist. Reading the file is `adapters`' affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from servicekit.canonical_json import canonicalize
 from servicekit.ijson import JsonLimits, JsonValue, parse
@@ -21,13 +22,18 @@ from stage3_service.domains.declaration import (
     ParametersValidator,
     SchemaRefused,
 )
+from stage3_service.domains.declarations_reading import (
+    DeclarationsRefused,
+    Reading,
+    nearest_or_all,
+)
 from stage3_service.domains.narrowing import unknown_properties
-from stage3_service.domains.suggestion import suggestion
+from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER, parse_grpc_domain
 from stage3_service.tokens.reserved_names import is_reserved_domain
 
 BUILTIN_ADAPTER = "builtin"
 
-_ADAPTERS = (BUILTIN_ADAPTER,)
+_ADAPTERS = (BUILTIN_ADAPTER, GRPC_ADAPTER)
 _DOMAIN_KEYS = ("adapter", "endpoint", "methods")
 _METHOD_KEYS = ("max_duration_s", "max_response_bytes", "parameters_schema")
 
@@ -39,37 +45,6 @@ _DECLARED_ID = "urn:stagegate:declared"
 
 _SCHEMA_LIMITS = JsonLimits()
 """A schema is at most as large and as deep as the parameters it describes."""
-
-
-class DeclarationsRefused(ValueError):
-    """The declarations cannot be served; `problems` names every one of them, each with its path."""
-
-    def __init__(self, problems: Collection[str]) -> None:
-        """Keep all problems: a person should have to correct a file once."""
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """One reading of one file: what it may refer to, and the problems found so far."""
-
-    validators: Callable[[bytes], ParametersValidator]
-    builtin: Mapping[str, Mapping[str, MethodDeclaration]]
-    problems: list[str]
-
-    def refuse(self, path: str, description: str) -> None:
-        self.problems.append(f"{path}: {description}")
-
-    def table(self, path: str, raw: JsonValue, keys: Collection[str]) -> dict[str, JsonValue]:
-        """Return the known part of a table, having named everything unknown in it."""
-        if not isinstance(raw, dict):
-            self.refuse(path, "must be a table")
-            return {}
-        for key in raw:
-            if key not in keys:
-                self.refuse(f"{path}.{key}", f"unknown key{_suggestion(key, keys)}")
-        return {key: raw[key] for key in keys if key in raw}
 
 
 def parse_declarations(
@@ -87,20 +62,20 @@ def parse_declarations(
         DeclarationsRefused: with every problem of the file, not only the first.
 
     """
-    reading = _Reading(validators, builtin, [])
+    reading = Reading(validators, builtin, [])
     domains = _domains(reading, raw)
     if reading.problems:
         raise DeclarationsRefused(reading.problems)
     return Catalogue(domains)
 
 
-def _domains(reading: _Reading, raw: JsonValue) -> list[DomainDeclaration]:
+def _domains(reading: Reading, raw: JsonValue) -> list[DomainDeclaration]:
     if not isinstance(raw, dict):
         reading.refuse("document", "must be a table with the one key 'domains'")
         return []
     for key in raw:
         if key != "domains":
-            reading.refuse(key, f"unknown key{_suggestion(key, ('domains',))}")
+            reading.refuse(key, f"unknown key{nearest_or_all(key, ('domains',))}")
     tables = raw.get("domains")
     if not isinstance(tables, dict) or not tables:
         reading.refuse("domains", "must be a table that declares at least one domain")
@@ -112,7 +87,7 @@ def _domains(reading: _Reading, raw: JsonValue) -> list[DomainDeclaration]:
     return [domain for domain in declared if domain is not None]
 
 
-def _domain(reading: _Reading, name: str, raw: JsonValue) -> DomainDeclaration | None:
+def _domain(reading: Reading, name: str, raw: JsonValue) -> DomainDeclaration | None:
     path = f"domains.{name}"
     if NAME.fullmatch(name) is None:
         reading.refuse(path, "a domain name has the form [a-z][a-z0-9_]{0,63}")
@@ -120,15 +95,24 @@ def _domain(reading: _Reading, name: str, raw: JsonValue) -> DomainDeclaration |
     if is_reserved_domain(name):
         reading.refuse(path, "this name is reserved: no domain may pass for a part of the service")
         return None
+    adapter = raw.get("adapter") if isinstance(raw, dict) else None
+    if adapter == GRPC_ADAPTER:
+        return parse_grpc_domain(reading, path, name, raw)
+    if adapter is None or adapter == BUILTIN_ADAPTER:
+        return _builtin_domain(reading, path, name, raw)
+    reading.refuse(f"{path}.adapter", f"must be one of: {', '.join(_ADAPTERS)}")
+    return None
+
+
+def _builtin_domain(
+    reading: Reading, path: str, name: str, raw: JsonValue
+) -> DomainDeclaration | None:
     table = reading.table(path, raw, _DOMAIN_KEYS)
     missing = [key for key in _DOMAIN_KEYS if key not in table]
     if missing:
         reading.refuse(path, f"lacks {', '.join(missing)}")
         return None
-    adapter, endpoint = table["adapter"], table["endpoint"]
-    if adapter not in _ADAPTERS:
-        reading.refuse(f"{path}.adapter", f"must be one of: {', '.join(_ADAPTERS)}")
-        return None
+    endpoint = table["endpoint"]
     offered = reading.builtin.get(endpoint) if isinstance(endpoint, str) else None
     if offered is None:
         known = ", ".join(sorted(reading.builtin))
@@ -139,7 +123,7 @@ def _domain(reading: _Reading, name: str, raw: JsonValue) -> DomainDeclaration |
 
 
 def _methods(
-    reading: _Reading,
+    reading: Reading,
     path: str,
     raw: JsonValue,
     offered: Mapping[str, MethodDeclaration],
@@ -151,14 +135,14 @@ def _methods(
     for name, table in raw.items():
         builtin = offered.get(name)
         if builtin is None:
-            reading.refuse(f"{path}.{name}", f"no such method{_suggestion(name, offered)}")
+            reading.refuse(f"{path}.{name}", f"no such method{nearest_or_all(name, offered)}")
         else:
             methods[name] = _narrowed(reading, f"{path}.{name}", table, builtin)
     return methods
 
 
 def _narrowed(
-    reading: _Reading, path: str, raw: JsonValue, builtin: MethodDeclaration
+    reading: Reading, path: str, raw: JsonValue, builtin: MethodDeclaration
 ) -> MethodDeclaration:
     table = reading.table(path, raw, _METHOD_KEYS)
     method = builtin
@@ -187,7 +171,7 @@ def _narrowed(
 
 
 def _stricter(
-    reading: _Reading, path: str, raw: JsonValue, method: MethodDeclaration
+    reading: Reading, path: str, raw: JsonValue, method: MethodDeclaration
 ) -> MethodDeclaration:
     """Return the method with both schemas in force: the file's never replaces the code's own."""
     if not isinstance(raw, dict):
@@ -205,16 +189,9 @@ def _stricter(
             schema_json = canonicalize({"allOf": [own, {"$id": _DECLARED_ID, **raw}]})
             validator = reading.validators(schema_json)
     except SchemaRefused as refused:
-        for fault in refused.faults:
-            where = f"{path}.{fault.path}" if fault.location else path
-            reading.refuse(where, fault.description)
+        reading.refuse_schema(path, refused)
         return method
     except ValueError as refused:  # a number that JSON cannot carry exactly
         reading.refuse(path, str(refused))
         return method
     return replace(method, parameters_schema_json=schema_json, validator=validator)
-
-
-def _suggestion(name: str, known: Collection[str]) -> str:
-    """Return the nearest known name as a question, else the list of them."""
-    return suggestion(name, known) or f"; known: {', '.join(sorted(known))}"

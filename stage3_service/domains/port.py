@@ -104,6 +104,8 @@ class Domain(Protocol):
         Raises:
             DomainUnreachable: nothing was started; there is no effect.
             DomainSilent: something may have been started and did not answer in time.
+            AnswerInvalid: the domain answered, and what came is no answer that could be handed on
+                as bytes. It is an answer all the same: the step has failed, it is not in doubt.
 
         """
         ...

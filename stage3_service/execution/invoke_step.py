@@ -13,7 +13,7 @@ from stage3_service.domains.port import (
     Output,
 )
 from stage3_service.errors import Reason
-from stage3_service.execution.prepare_step import commit_to
+from stage3_service.execution.prepare_step import NOTHING_COMMITTED, commit_to
 from stage3_service.execution.settle_step import Failed, Silent, Succeeded
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stage3_service.audit.journal import DurableIntent
     from stage3_service.authorization.authorized_step import AuthorizedStep
     from stage3_service.domains.port import Domain
+    from stage3_service.execution.prepare_step import CommittedBytes
     from stage3_service.execution.settle_step import StepOutcome
 
 
@@ -61,6 +62,9 @@ def invoke_step(
                 message=f"domain {step.domain} could not be reached; this step had no effect",
             )
         )
+    except AnswerInvalid as refused:
+        # Its size is not known, and what was reserved for it is the most that it may cost.
+        return Answered(_invalid(step, refused, step.reserved_bytes, NOTHING_COMMITTED))
     except Exception:  # noqa: BLE001 - DomainSilent, or an adapter that broke its port: no answer
         return Answered(
             Silent(
@@ -89,14 +93,18 @@ def _read(step: AuthorizedStep, output_json: bytes, entropy: Callable[[int], byt
     try:
         output = read_answer(output_json, step.reserved_bytes)
     except AnswerInvalid as refused:
-        return Answered(
-            Failed(
-                Reason.ANSWER_INVALID,
-                effects_possible=True,
-                message=f"{step.domain}.{step.method} answered what may not be passed on: "
-                f"{refused.description}",
-                answer_bytes=len(output_json),
-                committed=committed,
-            )
-        )
+        return Answered(_invalid(step, refused, len(output_json), committed))
     return Answered(Succeeded(len(output_json), committed), output_json, output)
+
+
+def _invalid(
+    step: AuthorizedStep, refused: AnswerInvalid, answer_bytes: int, committed: CommittedBytes
+) -> Failed:
+    return Failed(
+        Reason.ANSWER_INVALID,
+        effects_possible=True,
+        message=f"{step.domain}.{step.method} answered what may not be passed on: "
+        f"{refused.description}",
+        answer_bytes=answer_bytes,
+        committed=committed,
+    )

@@ -12,7 +12,7 @@ from stage3_service.adapters.declarations_file import (
     builtin_catalogue,
     read_declarations,
 )
-from stage3_service.domains.parse_declarations import DeclarationsRefused
+from stage3_service.domains.declarations_reading import DeclarationsRefused
 
 _TOML = """
 [domains.words]

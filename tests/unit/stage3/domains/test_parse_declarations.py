@@ -11,11 +11,8 @@ from hypothesis import strategies as st
 from servicekit.ijson import JsonValue
 from stage3_service.adapters.json_schema import compile_schema
 from stage3_service.domains.declaration import Catalogue, MethodDeclaration, Repetition
-from stage3_service.domains.parse_declarations import (
-    MAX_DOMAINS,
-    DeclarationsRefused,
-    parse_declarations,
-)
+from stage3_service.domains.declarations_reading import DeclarationsRefused
+from stage3_service.domains.parse_declarations import MAX_DOMAINS, parse_declarations
 
 _SCHEMA = (
     b'{"additionalProperties":false,"properties":{"text":{"maxLength":10,"type":"string"}},'
