@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 STAMP := $(VENV)/.installed
 NODE_TEST := tests/system/node
 NODE_STAMP := $(NODE_TEST)/node_modules/.installed
-TYPED := servicekit stage3_service stage4_service tests examples bench
+TYPED := servicekit stage3_service stage4_service stagegate_domain tests examples bench
 PROTOS = $(shell cd protos && find stagegate -name '*.proto' | LC_ALL=C sort)
 
 .PHONY: help setup run up down test coverage test-ci test-long check lint types imports protos-current \
@@ -76,10 +76,11 @@ protos-current: $(STAMP)
 bench: $(STAMP) ## plans per second and p50 beside a bare two-hop echo of the same run
 	$(RUN) -m bench
 
-wheels: $(STAMP) ## dist/: one wheel per service, each whole without the other
+wheels: $(STAMP) ## dist/: one wheel per service and one to write domains with, each whole alone
 	rm -rf dist
 	cd packaging/stage3 && hatchling build --target wheel --directory ../../dist
 	cd packaging/stage4 && hatchling build --target wheel --directory ../../dist
+	cd packaging/domain && hatchling build --target wheel --directory ../../dist
 
 proto: $(STAMP) ## regenerate protos/gen (committed, never edited)
 	rm -rf protos/gen/stagegate

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("servicekit", "stage3_service", "stage4_service")
+PACKAGES = ("servicekit", "stage3_service", "stage4_service", "stagegate_domain")
 STUBS = ROOT / "protos" / "gen"
 
 
