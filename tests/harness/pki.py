@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     import grpc
 
 TRUST_DOMAIN = "stagegate.test"
+SERVERS = ("stage3", "stage4", "trial")
+"""Names of servers; their certificates are `<name>-server`. `trial` is a domain elsewhere."""
+
 CALLERS = {
+    "stage3": "stage3",
     "stage4": "stage4",
     "oona": "operator/oona",
     "issuer": "operator/issuer",
@@ -49,7 +53,7 @@ class Pki:
         return self.directory / name
 
     def channel(self, caller: str, address: str, server: str) -> grpc.Channel:
-        """Return a channel to a server (`stage3` or `stage4`), speaking as this caller."""
+        """Return a channel to a server (one of `SERVERS`), speaking as this caller."""
         credentials = channel_credentials(
             self.file("ca.crt"),
             self.file(f"{caller}.crt"),
@@ -70,7 +74,7 @@ def pki() -> Pki:
     directory = Path(mkdtemp(prefix="stagegate-pki-"))
     now = datetime.now(UTC)
     create_authority(directory, TRUST_DOMAIN, now)
-    for server in ("stage3", "stage4"):
+    for server in SERVERS:
         issue_server(directory, f"{server}-server", server_dns(server), now)
     for name in CALLERS:
         issue_caller(directory, name, uri(name), now)

@@ -19,20 +19,25 @@ from stage3_service.adapters.builtin.notebook import Notebook
 from stage3_service.adapters.builtin.notebook_file import create_notebook
 from stage3_service.adapters.builtin.text import TextDomain
 from stage3_service.adapters.direct_call import DirectCall
+from stage3_service.adapters.grpc_domain import GrpcDomain
 from stage3_service.adapters.shielded_call import RaisedError
 from stage3_service.domains.declaration import DomainDeclaration
 from stage3_service.domains.port import DomainUnreachable, Invocation, MethodFailed, Output
 from tests.fakes.domains import TrialDomain, trial_declaration
+from tests.fakes.remote_domain import serve_remote_domain
+from tests.harness.pki import pki
+from tests.harness.remote import dialer, remote_declaration
 
 
 @dataclass(frozen=True)
 class _Subject:
     """A wrapped domain, and one call of it that succeeds whenever it is made."""
 
-    domain: DirectCall | BoundedCall
+    domain: DirectCall | BoundedCall | GrpcDomain
     method: str
     parameters: bytes
     raised: list[RaisedError]
+    end: Callable[[], None] = lambda: None
 
     def call(self, key: str, parameters: bytes | None = None) -> Output | MethodFailed:
         raw = self.parameters if parameters is None else parameters
@@ -70,13 +75,22 @@ def _trial(directory: Path) -> _Subject:
     return _Subject(domain, "echo", b'{"a":1}', raised)
 
 
-@pytest.fixture(params=[_text, _notebook, _trial], ids=["text", "notebook", "trial"])
+def _remote(directory: Path) -> _Subject:
+    remote = serve_remote_domain(pki(), TrialDomain())
+    domain = dialer().open(remote_declaration(remote.address))
+    return _Subject(domain, "echo", b'{"a":1}', [], remote.stop)
+
+
+@pytest.fixture(
+    params=[_text, _notebook, _trial, _remote], ids=["text", "notebook", "trial", "remote"]
+)
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[_Subject]:
     """Each domain in turn."""
     make: Callable[[Path], _Subject] = request.param
     made = make(tmp_path)
     yield made
     made.domain.close()
+    made.end()
 
 
 def test_a_good_call_answers_json(subject: _Subject) -> None:
