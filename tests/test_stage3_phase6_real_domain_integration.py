@@ -2,7 +2,7 @@
 
 Each case takes the way of a step: the parameters are parsed strictly, the method is looked up in
 the catalogue, its schema is asked, the domain is invoked behind its time limit, and the answer is
-read as untrusted input. The builtin domains come first.
+read as untrusted input. The builtin domains come first, a domain that is a service elsewhere last.
 """
 
 from __future__ import annotations
@@ -36,8 +36,15 @@ from stage3_service.domains.port import (
     MethodFailed,
 )
 from tests.fakes.domains import METHODS, RAW_ANSWERS, TrialDomain, trial_domain
+from tests.fakes.remote_domain import running_remote_domain
 from tests.harness.fixtures import Trial
-from tests.harness.stage3 import Answer, Stage3UnderTest, step
+from tests.harness.remote import (
+    FURTHER_METHODS,
+    domain_client,
+    remote_methods,
+    write_domains_file,
+)
+from tests.harness.stage3 import Answer, Stage3UnderTest, running_stage3, step
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 KIBIBYTE = 1024
@@ -687,3 +694,133 @@ class TestThroughStage3:
             step("notebook", "append_note", title="t", text=""),
         )
         assert other.outputs == [{"text": "A"}, {"note_id": 1}]
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage3UnderTest, str]]:
+    """A Stage-3 that reaches the trial domain over gRPC, and a credential for all its methods."""
+    directory = tmp_path_factory.mktemp("elsewhere")
+    with (
+        running_remote_domain() as remote,
+        running_stage3(
+            directory,
+            domains_file=write_domains_file(
+                directory / "domains.json", remote.address, max_duration_s=0.5
+            ),
+            domain_client=domain_client(),
+        ) as stage3,
+    ):
+        scope = {"trial": (*METHODS, *FURTHER_METHODS), "text": ("upper", "concat")}
+        yield stage3, stage3.issue(scope=scope).token_hash
+
+
+class TestADomainElsewhere:
+    """The trial domain as a service behind mTLS: every way it may behave, and what a plan learns."""
+
+    @pytest.mark.parametrize("name", RAW_ANSWERS)
+    def test_garbage_is_an_invalid_answer(
+        self, elsewhere: tuple[Stage3UnderTest, str], name: str
+    ) -> None:
+        """As with a domain in the house: answered, and passed on to nobody."""
+        stage3, token = elsewhere
+        answer = stage3.run(token, step("trial", name))
+        assert (answer.kind, answer.reason) == ("failed", "ANSWER_INVALID")
+
+    @pytest.mark.parametrize(
+        ("method", "kind", "reason"),
+        [
+            ("huge", "failed", "ANSWER_INVALID"),
+            ("huge_compressed", "failed", "ANSWER_INVALID"),
+            ("malformed", "failed", "ANSWER_INVALID"),
+            ("empty_answer", "failed", "ANSWER_INVALID"),
+            ("fail", "failed", "DOMAIN_FAILED"),
+            ("raise_error", "failed", "DOMAIN_FAILED"),
+            ("long_failure", "failed", "DOMAIN_FAILED"),
+            ("status_internal", "failed", "DOMAIN_FAILED"),
+            ("status_permission_denied", "failed", "DOMAIN_FAILED"),
+            ("status_unavailable", "in_doubt", "STEP_IN_DOUBT"),
+            ("forged_unsent", "in_doubt", "STEP_IN_DOUBT"),
+            ("hang", "in_doubt", "STEP_IN_DOUBT"),
+        ],
+    )
+    def test_what_it_does_is_what_the_plan_says(
+        self, elsewhere: tuple[Stage3UnderTest, str], method: str, kind: str, reason: str
+    ) -> None:
+        """Failed where it answered, in doubt where nobody knows; no exception text, no retry."""
+        stage3, token = elsewhere
+        answer = stage3.run(token, step("trial", "echo"), step("trial", method, secret="hunter2"))
+        assert (answer.kind, answer.reason, answer.ended.step) == (kind, reason, 1)
+        assert "hunter2" not in answer.ended.message
+        assert answer.response is not None
+        events = stage3.events(plan_id=answer.response.plan_id)
+        terminal = [event for event in events if event["additional_data"].get("terminal")]
+        assert [event["event_type"] for event in terminal] == [
+            "EXECUTION_COMPLETED" if kind == "failed" else "OPERATION_ABORTED"
+        ]
+
+    def test_a_plan_over_both_kinds_of_domain_completes(
+        self, elsewhere: tuple[Stage3UnderTest, str]
+    ) -> None:
+        """A result of the house is bound into a call elsewhere, and back."""
+        stage3, token = elsewhere
+        answer = stage3.run(
+            token,
+            step("text", "upper", text="bound"),
+            step("trial", "echo", title="kept"),
+            step("text", "upper"),
+            bindings=[
+                {
+                    "source_step": 0,
+                    "source_path": "text",
+                    "target_step": 1,
+                    "target_path": "text",
+                },
+                {
+                    "source_step": 1,
+                    "source_path": "text",
+                    "target_step": 2,
+                    "target_path": "text",
+                },
+            ],
+        )
+        assert answer.outputs == [
+            {"text": "BOUND"},
+            {"text": "BOUND", "title": "kept"},
+            {"text": "BOUND"},
+        ]
+        assert answer.response is not None
+        assert len(stage3.events(plan_id=answer.response.plan_id)) == 16
+
+    def test_parameters_that_do_not_fit_the_declared_schema_are_not_sent(
+        self, tmp_path: Path
+    ) -> None:
+        """Gate 4 asks the operator's file; the domain hears of nothing."""
+        with running_remote_domain() as remote:
+            methods = remote_methods(5.0)
+            methods["echo"]["parameters_schema"] = {"required": ["a"]}
+            declared = write_domains_file(
+                tmp_path / "domains.json", remote.address, methods=methods
+            )
+            with running_stage3(
+                tmp_path, domains_file=declared, domain_client=domain_client()
+            ) as stage3:
+                token = stage3.issue(scope={"trial": ("echo",)}).token_hash
+                refused = stage3.run(token, step("trial", "echo", b=1))
+                assert refused.reason == "PARAMETERS_INVALID"
+                assert remote.received == []
+                assert stage3.run(token, step("trial", "echo", a=1)).outputs == [{"a": 1}]
+
+    def test_an_undeclared_method_of_the_service_does_not_exist(self, tmp_path: Path) -> None:
+        """The file decides what is offered, not the service."""
+        with running_remote_domain() as remote:
+            methods = {"echo": remote_methods(5.0)["echo"]}
+            declared = write_domains_file(
+                tmp_path / "domains.json", remote.address, methods=methods
+            )
+            with running_stage3(
+                tmp_path, domains_file=declared, domain_client=domain_client()
+            ) as stage3:
+                token = stage3.issue(scope={"trial": ("echo", "effect")}).token_hash
+                refused = stage3.run(token, step("trial", "echo"), step("trial", "effect"))
+                assert refused.reason == "METHOD_UNDECLARED"
+                assert remote.received == []

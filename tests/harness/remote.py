@@ -46,7 +46,7 @@ def remote_methods(max_duration_s: float) -> dict[str, Any]:
 
 
 def write_domains_file(
-    path: Path, address: str, *, max_duration_s: float = 5.0, **changes: Any
+    path: Path, address: str, *, name: str = "trial", max_duration_s: float = 5.0, **changes: Any
 ) -> Path:
     """Write a domains file with the trial service at `address`, and the builtin text domain."""
     trial = {
@@ -57,7 +57,7 @@ def write_domains_file(
         **changes,
     }
     text = {"adapter": "builtin", "endpoint": "text", "methods": {"upper": {}, "concat": {}}}
-    path.write_text(json.dumps({"domains": {"trial": trial, "text": text}}))
+    path.write_text(json.dumps({"domains": {name: trial, "text": text}}))
     return path
 
 

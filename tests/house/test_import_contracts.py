@@ -101,6 +101,24 @@ VIOLATIONS = {
         "import stage4_service.errors",
         "stage3_service.store.planted",
     ),
+    "a domain imports stage3": Violation(
+        "services-independent",
+        "stagegate_domain/planted.py",
+        "import stage3_service.errors",
+        "stagegate_domain.planted",
+    ),
+    "a domain's declarations speak gRPC stubs": Violation(
+        "stubs-protected",
+        "stagegate_domain/service.py",
+        "import stagegate.domain.v1.domain_service_pb2",
+        "stagegate_domain.service",
+    ),
+    "the builtin adapters speak gRPC stubs": Violation(
+        "stubs-protected",
+        "stage3_service/adapters/builtin/planted.py",
+        "import stagegate.domain.v1.domain_service_pb2",
+        "stage3_service.adapters.builtin.planted",
+    ),
     "the kit imports a service": Violation(
         "servicekit-knows-no-service",
         "servicekit/serving/planted.py",
