@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import jsonschema_rs
 
@@ -37,11 +37,11 @@ class MethodFailed(Exception):
 class Call:
     """Everything a method is given.
 
-    `parameters` fit the method's schema. `idempotency_key` names the step: the same for one step
+    `parameters` fit the method's schema, which is why they are not typed any further. `idempotency_key` names the step: the same for one step
     and for no other. `remaining_s` says how long Stage-3 still waits, in seconds.
     """
 
-    parameters: Mapping[str, JsonValue]
+    parameters: Mapping[str, Any]
     idempotency_key: str
     remaining_s: Callable[[], float]
 

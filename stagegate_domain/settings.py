@@ -8,14 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from servicekit.setting_types import LogLevel, Section, TrustDomain
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Tls(_Section):
+class Tls(Section):
     """Files of the domain's server certificate and of the authority that issued Stage-3's."""
 
     # One DNS SAN: the `server_name` of the domain in Stage-3's domains file.
@@ -24,10 +22,10 @@ class Tls(_Section):
     client_authority_file: Path
 
 
-class DomainSettings(_Section):
+class DomainSettings(Section):
     """Configure one domain process."""
 
-    trust_domain: str
+    trust_domain: TrustDomain
     # Addresses, as `host:port`; port 0 lets the system choose one.
     listen: str = "127.0.0.1:7411"
     # gRPC health without certificates, for probes; loopback only.
@@ -40,4 +38,4 @@ class DomainSettings(_Section):
     threads: Annotated[int, Field(ge=1, le=512)] = 8
     # Seconds that calls under way get to end when the service is told to stop.
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
-    log_level: str = "info"
+    log_level: LogLevel = "info"

@@ -715,7 +715,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage3
 
 
 class TestADomainElsewhere:
-    """The trial domain as a service behind mTLS: every way it may behave, and what a plan learns."""
+    """The trial domain as a service behind mTLS: how it may behave, and what a plan learns."""
 
     @pytest.mark.parametrize("name", RAW_ANSWERS)
     def test_garbage_is_an_invalid_answer(

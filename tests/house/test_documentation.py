@@ -34,6 +34,7 @@ from stage4_service import errors as stage4_errors
 from stage4_service.cli.application import app as stage4_app
 from stage4_service.settings import Stage4Settings
 from stage4_service.wire import status as stage4_status
+from stagegate_domain.settings import DomainSettings
 from tests.house.tree import PACKAGES, ROOT, modules, parsed, shown, source_files
 
 PAGES = tuple(
@@ -237,7 +238,12 @@ def test_the_example_of_a_digest_has_that_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "model"), [("Stage-3", Stage3Settings), ("Stage-4", Stage4Settings)]
+    ("heading", "model"),
+    [
+        ("Stage-3", Stage3Settings),
+        ("Stage-4", Stage4Settings),
+        ("A domain service", DomainSettings),
+    ],
 )
 def test_every_setting_is_explained_with_its_default(heading: str, model: type[BaseModel]) -> None:
     """docs/settings.md lists every setting of each service, and the default that holds."""
@@ -290,7 +296,7 @@ def test_the_page_shows_the_layers_that_are_enforced() -> None:
         if contract["type"] == "layers"
     ]
 
-    assert len(layered) == 3
+    assert len(layered) == 4
     for contract in layered:
         assert " → ".join(contract["layers"]) in drawn, contract["id"]
 
