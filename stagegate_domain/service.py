@@ -37,8 +37,9 @@ class MethodFailed(Exception):
 class Call:
     """Everything a method is given.
 
-    `parameters` fit the method's schema, which is why they are not typed any further. `idempotency_key` names the step: the same for one step
-    and for no other. `remaining_s` says how long Stage-3 still waits, in seconds.
+    `parameters` fit the method's schema, which is why they are not typed any further.
+    `idempotency_key` names the step: the same for one step and for no other. `remaining_s` says
+    how long Stage-3 still waits, in seconds.
     """
 
     parameters: Mapping[str, Any]

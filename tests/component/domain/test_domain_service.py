@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -93,10 +95,10 @@ def settings(**changes: Any) -> DomainSettings:
     )
 
 
-def build(chosen: DomainSettings) -> RunningDomain:
-    """Bind the trial domain."""
+def build(chosen: DomainSettings, domain: DomainService | None = None) -> RunningDomain:
+    """Bind a domain, by default the trial domain."""
     return build_domain(
-        trial_service(),
+        domain or trial_service(),
         chosen,
         clock=SystemClock(),
         now=datetime.now(UTC),
@@ -226,6 +228,36 @@ class TestWhoMayCall:
             build(settings(tls=None))
         running = build(settings(tls=None, insecure_loopback=True))
         assert running.stop(0.0)
+
+
+class TestTheEnd:
+    """Told to stop, a domain lets calls under way end and begins no other."""
+
+    def test_a_call_under_way_is_answered_while_the_domain_drains(self) -> None:
+        """The effect is on its way; the answer must not be lost to a restart."""
+        entered, release = threading.Event(), threading.Event()
+        domain = DomainService("trial")
+
+        @_declare(domain, max_duration_s=20)
+        def plain(call: Call) -> JsonValue:
+            entered.set()
+            release.wait(20)
+            return "done"
+
+        running = build(settings(), domain)
+        running.start()
+        with (
+            ThreadPoolExecutor(2) as threads,
+            reached(remote_declaration(running.calls.address, methods=METHODS)) as reaching,
+        ):
+            answer = threads.submit(reaching.invoke, Invocation("plain", b"{}", 20.0, "p/0"))
+            assert entered.wait(20)
+            stopping = threads.submit(running.stop, 20.0)
+            while running._health.is_serving():
+                pass
+            release.set()
+            assert answer.result(20) == Output(b'"done"')
+            assert stopping.result(20)
 
 
 class TestTheDeclaration:
