@@ -22,7 +22,7 @@ from servicekit.clock import SystemClock
 from servicekit.ijson import JsonValue
 from servicekit.log import logger
 from servicekit.serving.client_errors import decode_rpc_error
-from servicekit.serving.server import ListenRefused
+from servicekit.serving.server import ListenRefused, PortUnavailable
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.domains.port import Invocation, MethodFailed, Output
 from stagegate_domain import Call, DomainService
@@ -258,6 +258,11 @@ class TestTheEnd:
             release.set()
             assert answer.result(20) == Output(b'"done"')
             assert stopping.result(20)
+
+    def test_a_busy_probes_port_lets_go_of_the_other_one(self, world: World) -> None:
+        """A domain that did not come up holds nothing that its next start would need."""
+        with pytest.raises(PortUnavailable, match="probes listener"):
+            build(settings(listen="127.0.0.1:0", probes=world.running.probes.address))
 
 
 class TestTheDeclaration:

@@ -19,7 +19,9 @@ from servicekit.certificates import create_authority, issue_caller, issue_server
 from servicekit.serving.address import AddressRefused
 from servicekit.serving.channel import UNACKNOWLEDGED_MAX_MS
 from stage3_service.adapters.grpc_domain import Dialer
+from stage3_service.adapters.registry import open_domains
 from stage3_service.domains.answer import AnswerInvalid
+from stage3_service.domains.declaration import Catalogue
 from stage3_service.domains.port import (
     MAX_FAILURE_MESSAGE_BYTES,
     Answer,
@@ -237,6 +239,18 @@ class TestNothingWasSent:
         """As everywhere else in the house."""
         with pytest.raises(AddressRefused, match="not a loopback address"):
             Dialer(None, 1.0, lambda: 0.0).open(remote_declaration("192.0.2.1:7411"))
+
+    def test_a_domain_elsewhere_is_not_opened_without_a_way_to_reach_it(
+        self, tmp_path: Path
+    ) -> None:
+        """A program that embeds Stage-3's domains must say how."""
+        with pytest.raises(ValueError, match="no dialer"):
+            open_domains(
+                Catalogue([remote_declaration("127.0.0.1:1")]),
+                tmp_path,
+                on_late=lambda key, answer: None,
+                on_raised=lambda raised: None,
+            )
 
     def test_time_spent_connecting_is_not_spent_twice(self, remote: RemoteDomain) -> None:
         """A call whose time is up once the connection stands is not begun."""
