@@ -700,12 +700,14 @@ class TestThroughStage3:
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage3UnderTest, str]]:
     """A Stage-3 that reaches the trial domain over gRPC, and a credential for all its methods."""
     directory = tmp_path_factory.mktemp("elsewhere")
+    methods = remote_methods(20.0)
+    methods["hang"]["max_duration_s"] = 0.5
     with (
         running_remote_domain() as remote,
         running_stage3(
             directory,
             domains_file=write_domains_file(
-                directory / "domains.json", remote.address, max_duration_s=0.5
+                directory / "domains.json", remote.address, methods=methods
             ),
             domain_client=domain_client(),
         ) as stage3,
