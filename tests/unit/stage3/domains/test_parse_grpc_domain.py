@@ -132,7 +132,7 @@ def test_a_wrong_method_key_is_refused_with_its_path(
 ) -> None:
     """One wrong value, one problem, naming where it stands."""
     (found,) = _problems(_domain({"transfer": {**_METHOD, key: value}}))
-    assert found.startswith(f"domains.ledger.methods.transfer.{key}: ")
+    assert found.startswith(f"domains.ledger.methods.transfer.{key}")
     assert problem in found
 
 
