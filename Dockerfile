@@ -11,15 +11,16 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE} AS build
 ARG SERVICE
 WORKDIR /source
+ENV PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
 COPY packaging/build.lock packaging/build.lock
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python -m venv /opt/build \
     && /opt/build/bin/python -m pip install --quiet --require-hashes -r packaging/build.lock
 
 # The environment is made without pip: what is installed stays as it is.
 COPY packaging/${SERVICE}/requirements.lock packaging/${SERVICE}/requirements.lock
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     python -m venv --without-pip /opt/stagegate \
     && /opt/build/bin/python -m pip --python /opt/stagegate/bin/python install --quiet \
         --require-hashes -r packaging/${SERVICE}/requirements.lock

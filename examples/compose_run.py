@@ -7,6 +7,7 @@ two command lines, and nothing else of this project.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
@@ -70,14 +71,17 @@ def issue_token(home: Path) -> Path:
 
 def main() -> int:
     """Tell the story; return the exit code."""
+    parser = argparse.ArgumentParser(description="The first plan through the composed pair.")
+    parser.add_argument("--home", type=Path, default=HOME, help="where the client's files go")
+    home: Path = parser.parse_args().home
     os.chdir(ROOT)
     began = time.monotonic()
     stage4 = Path(sys.executable).with_name("stage4")
     try:
         print("The client's certificate, out of its volume")
-        profile = fetch_client(HOME)
+        profile = fetch_client(home)
         print("\nA token, issued over Stage-3's loopback")
-        token = issue_token(HOME)
+        token = issue_token(home)
         print(f"\nThe plan, through the published port 127.0.0.1:{PORT}")
         client = ("--profile", profile, "--address", f"127.0.0.1:{PORT}")
         answer = run(stage4, "plan", "run", PLAN, "--token-file", token, *client, "--json")

@@ -20,4 +20,4 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("STAGEGATE_HYPOTHESIS_PROFILE", "fast"))
 
-pytest_plugins = ["tests.harness.fixtures"]
+pytest_plugins = ["tests.harness.fixtures", "tests.harness.figures"]
