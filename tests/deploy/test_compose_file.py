@@ -1,0 +1,112 @@
+"""What compose.yaml says, readable without an engine; the compose tests show that packets obey."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from servicekit.settings import load_settings
+from stage3_service.settings import Stage3Settings
+from stage4_service.settings import Stage4Settings
+from tests.deploy.manifests import ROOT, compose
+
+NETWORKS = {
+    "stage3": {"back", "domains", "state3"},
+    "stage4": {"front", "back", "state4"},
+}
+SERVICES = ("stage3", "stage4", "init-certificates", "init-stage3", "init-stage4", "ops")
+
+
+def test_there_is_no_other_service() -> None:
+    """The rules below speak about all of them."""
+    assert set(compose()["services"]) == set(SERVICES)
+
+
+def test_each_service_is_on_its_networks_alone() -> None:
+    """The topology of the contract; only front is no internal network."""
+    document = compose()
+    found = {
+        name: set(service["networks"])
+        for name, service in document["services"].items()
+        if "networks" in service
+    }
+
+    assert found == NETWORKS
+    assert {
+        name: bool(network.get("internal")) for name, network in document["networks"].items()
+    } == {"front": False, "back": True, "domains": True, "state3": True, "state4": True}
+
+
+def test_only_stage4_is_published_and_only_on_loopback() -> None:
+    """A port on all addresses would be reachable from every network, through the gateway."""
+    ports = {
+        name: service["ports"]
+        for name, service in compose()["services"].items()
+        if "ports" in service
+    }
+
+    assert ports == {"stage4": ["127.0.0.1:${STAGE4_PORT:-7401}:7401"]}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_container_is_hardened(name: str) -> None:
+    """Nothing writable, nothing to gain, bounded; one capability for one container that ends."""
+    service = compose()["services"][name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service.get("cap_add") == (["CHOWN"] if name == "init-certificates" else None)
+    assert ("user" in service and service["user"].startswith("0:")) == (name == "init-certificates")
+    assert service.get("privileged") is None
+
+
+def test_the_services_would_start_with_these_settings() -> None:
+    """Every variable is a setting, with the variables of compose.yaml at their defaults."""
+
+    def variables(name: str) -> dict[str, str]:
+        found = compose()["services"][name]["environment"]
+        return {key: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for key, value in found.items()}
+
+    stage3 = load_settings(
+        Stage3Settings, file=None, environ=variables("stage3"), env_prefix="STAGE3_"
+    )
+    stage4 = load_settings(
+        Stage4Settings, file=None, environ=variables("stage4"), env_prefix="STAGE4_"
+    )
+
+    assert stage3.listen.operators.startswith("127.0.0.1:")
+    assert stage3.listen.plans == stage4.stage3.address
+    assert (stage3.insecure_loopback, stage4.insecure_loopback) == (False, False)
+    assert (stage3.reflection, stage4.reflection) == (False, False)
+
+
+def test_a_volume_of_keys_is_mounted_where_it_is_needed() -> None:
+    """No service mounts another's keys, and the authority's are mounted by what ends."""
+    mounts = {
+        name: {str(volume).split(":")[0] for volume in service["volumes"]}
+        for name, service in compose()["services"].items()
+    }
+
+    assert mounts == {
+        "stage3": {"state3", "keys3"},
+        "stage4": {"state4", "keys4"},
+        "init-certificates": {"authority", "keys3", "keys4", "operator", "client"},
+        "init-stage3": {"state3", "keys3"},
+        "init-stage4": {"state4", "keys4"},
+        "ops": {"operator"},
+    }
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml"])
+def test_no_image_is_named_but_the_base(name: str) -> None:
+    """What is built and run comes from this tree and one base image."""
+    text = Path(ROOT / name).read_text()
+    named = re.findall(r"^(?:FROM|\s*image:)\s+(\S+)", text, re.MULTILINE)
+
+    assert set(named) <= {"${BASE_IMAGE}", "stagegate-stage3", "stagegate-stage4"}
+    assert "# syntax" not in text
