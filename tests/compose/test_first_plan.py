@@ -66,6 +66,29 @@ def test_a_second_up_keeps_what_is_there(shipped: Stack) -> None:
     assert shipped.execute("stage3", "print(open('/run/stagegate/stage3.crt').read())") == before
 
 
+def test_a_new_authority_keeps_both_logs(shipped: Stack) -> None:
+    """As docs/operations.md replaces all certificates: other keys, the same stores, a plan runs."""
+    shipped.up()
+    script = "print(open('/run/stagegate/stage3.crt').read())"
+    before = shipped.execute("stage3", script)
+    shipped.fetch("client", shipped.home / "client")
+    shipped.issue_token("text:upper")
+    step = {"domain": "text", "method": "upper", "parameters": {"text": "a"}}
+    first = shipped.run_plan([step], "before")
+    shipped.compose("--profile", "ops", "down")
+    for volume in ("authority", "keys3", "keys4", "operator", "client"):
+        shipped.engine.run("docker", "volume", "rm", f"{shipped.project}_{volume}")
+
+    shipped.up()
+    assert shipped.execute("stage3", script) != before
+    assert shipped.run_plan([step], "refused").get("error") is not None
+    shipped.fetch("client", shipped.home / "client")
+    again = shipped.run_plan([step], "before")
+
+    assert first["status"] == "completed"
+    assert (again["replay"], again["results"]) == (True, first["results"])
+
+
 def test_a_lost_store_is_not_replaced_by_an_empty_one(shipped: Stack) -> None:
     """Without its volume Stage-3 does not start, and says what to do."""
     shipped.up()
