@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 USERS = {"stage3": 10003, "stage4": 10004}
 MODELS: dict[str, type[BaseModel]] = {"stage3": Stage3Settings, "stage4": Stage4Settings}
-PORTS = (53, 5432, 7401, 7402, 7403, 7404, 7405, 7410)
+PORTS = (53, 5432, 7401, 7402, 7403, 7404, 7405, 7411)
 WHO: dict[str, Any] = {
     "client": {"namespace": {"stagegate-clients": "true"}, "pod": {}},
     "stranger": {"namespace": {}, "pod": {}},
@@ -148,7 +148,7 @@ def test_the_policies_open_these_ways_and_no_other(kustomization: str) -> None:
     assert opened == {
         ("client", "stage4", 7401),
         ("stage4", "stage3", 7403),
-        ("stage3", "domain", 7410),
+        ("stage3", "domain", 7411),
         ("stage3", "names", 53),
         ("stage4", "names", 53),
     }
