@@ -12,7 +12,7 @@ from tests.house.tree import ROOT
 
 LOCKS = sorted(ROOT.glob("packaging/**/*.lock"))
 ENTRY = re.compile(
-    r"^([a-z0-9-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.M
+    r"^([a-z0-9-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE
 )
 
 
