@@ -64,7 +64,8 @@ coverage: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## make test, and which branche
 	$(RUN) -m pytest tests -m "not ci and not long" -n 2 --cov --cov-report=term-missing:skip-covered
 
 test-ci: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## what takes minutes: kill points, the composed pair
-	$(RUN) -m pytest tests -m ci -n 2 --dist loadgroup
+	$(RUN) -m pytest tests -m ci -n 2 --ignore tests/compose
+	$(RUN) -m pytest tests/compose -m ci -n 0
 
 test-long: $(STAMP) $(NODE_STAMP) ## what takes hours; each test prints its figure
 	STAGEGATE_HYPOTHESIS_PROFILE=long $(RUN) -m pytest tests -m long --timeout 0 -s

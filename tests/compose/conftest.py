@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -74,13 +73,3 @@ def pair(stack: Stack) -> Stack:
 
 def _is_healthy(stack: Stack, service: str) -> bool:
     return stack.health(service) == "healthy"
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep every test of the composed pair on one worker: they share one engine and one pair."""
-    folder = Path(__file__).parent
-    for item in items:
-        if folder in item.path.parents:
-            item.add_marker(pytest.mark.ci)
-            item.add_marker(pytest.mark.xdist_group("compose"))
-            item.add_marker(pytest.mark.timeout(900))

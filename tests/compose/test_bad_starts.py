@@ -11,7 +11,10 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from servicekit.process import ExitCode
+from tests.compose.marks import COMPOSED
 from tests.compose.stack import Stack
+
+pytestmark = COMPOSED
 
 NEWER_STORE = """
 import os, shutil, sqlite3

@@ -22,7 +22,10 @@ from stagegate.stage4.v1 import plan_service_pb2
 
 from servicekit.certificates import create_authority, issue_caller
 from tests.component.servicekit.odd_certificates import dns_name, issue_odd, uri_name
+from tests.compose.marks import COMPOSED
 from tests.compose.stack import CALL, TRUST_DOMAIN, Stack
+
+pytestmark = COMPOSED
 
 HEALTH = "/grpc.health.v1.Health/Check"
 STAGE4_URI = f"spiffe://{TRUST_DOMAIN}/stage4"

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.compose.marks import COMPOSED
 from tests.compose.stack import Stack, wait_until
+
+pytestmark = COMPOSED
 
 HEALED_S = 10.0
 EFFECT: Mapping[str, Any] = {"domain": "trial", "method": "effect", "parameters": {}}

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.compose.engine import Engine
+from tests.compose.marks import COMPOSED
 from tests.compose.stack import ROOT, Stack, free_port
+
+pytestmark = COMPOSED
 
 FIRST_PLAN_S = 60.0
 

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 from tests.compose.engine import Engine
+from tests.compose.marks import COMPOSED
 from tests.compose.stack import ROOT
+
+pytestmark = COMPOSED
 
 BASE = "python:3.11-slim-bookworm"
 STAGE4_MEGABYTES_ABOVE_BASE = 150

@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.compose.marks import COMPOSED
 from tests.compose.stack import Stack
+
+pytestmark = COMPOSED
 
 STAGE3_PORTS = (7403, 7404, 7405)
 STAGE4_PORTS = (7401, 7402)
