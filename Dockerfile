@@ -30,6 +30,9 @@ WORKDIR /source/packaging/${SERVICE}
 RUN /opt/build/bin/hatchling build --target wheel --directory /dist \
     && /opt/build/bin/python -m pip --python /opt/stagegate/bin/python install --quiet \
         --no-index --no-deps /dist/*.whl \
+    && if [ ! -e "/opt/stagegate/bin/${SERVICE}" ]; then \
+        # The wheel to write domains with brings no command: whoever writes one brings the program.
+        ln -s python "/opt/stagegate/bin/${SERVICE}"; fi \
     && ln -s "${SERVICE}" /opt/stagegate/bin/service
 
 # hadolint ignore=DL3006

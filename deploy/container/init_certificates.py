@@ -2,7 +2,7 @@
 
 Run as root, with the capability to change owners and nothing else, in a container that ends. Each
 directory below DIRECTORY is a volume of its own: `authority` (the root of all trust, mounted
-nowhere else), `stage3`, `stage4`, `operator` and `client`. A service sees its own alone.
+nowhere else), `stage3`, `stage4`, `ledger`, `operator` and `client`. A service sees its own alone.
 
 Deliberately absent: renewal and a choice of algorithms. A deployment that matters brings files of
 its own authority, in the same places.
@@ -31,16 +31,18 @@ class Volume:
     made: bool = False
 
 
-def volumes(stage3: int, stage4: int, people: int) -> tuple[Volume, ...]:
+def volumes(stage3: int, stage4: int, ledger: int, people: int) -> tuple[Volume, ...]:
     """Return who gets what."""
+    stage3_files = ("ca.crt", "stage3.crt", "stage3.key", "stage3-caller.crt", "stage3-caller.key")
     return (
-        Volume("stage3", stage3, ("ca.crt", "stage3.crt", "stage3.key"), made=True),
+        Volume("stage3", stage3, stage3_files, made=True),
         Volume(
             "stage4",
             stage4,
             ("ca.crt", "stage4.crt", "stage4.key", "stage4-caller.crt", "stage4-caller.key"),
             made=True,
         ),
+        Volume("ledger", ledger, ("ca.crt", "ledger.crt", "ledger.key")),
         Volume("operator", people, ("ca.crt", "operator.crt", "operator.key", "operator.toml")),
         Volume("client", people, ("ca.crt", "demo.crt", "demo.key", "demo.toml")),
     )
@@ -58,6 +60,12 @@ def make(directory: Path, trust_domain: str, wanted: tuple[Volume, ...]) -> None
             issued.rmdir()
         subprocess.run(
             [PROGRAM, "certs", "init", issued, "--trust-domain", trust_domain],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        dns = f"ledger.{trust_domain}"
+        subprocess.run(
+            [PROGRAM, "certs", "server", issued, "ledger", "--dns", dns],
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -91,9 +99,11 @@ def _hand_over(issued: Path, target: Path, volume: Volume) -> None:
         partial.rename(target / name)
 
 
+_USERS = ("STAGE3_USER", "STAGE4_USER", "LEDGER_USER", "PEOPLE")
+
 if __name__ == "__main__":
     make(
         Path(sys.argv[1]),
         os.environ["TRUST_DOMAIN"],
-        volumes(*(int(os.environ[name]) for name in ("STAGE3_USER", "STAGE4_USER", "PEOPLE"))),
+        volumes(*(int(os.environ[name]) for name in _USERS)),
     )

@@ -16,6 +16,7 @@ TRIAL_FILES = ("compose.yaml", "tests/compose/trial.yaml")
 SCOPE = (
     "text:upper",
     "notebook:append_note,list_notes",
+    "ledger:transfer,balance",
     "trial:echo,effect,slow,effect_then_hang",
 )
 
@@ -36,9 +37,9 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def images(engine: Engine) -> dict[str, float]:
-    """Build both images; return the seconds each took."""
+    """Build all images; return the seconds each took."""
     took = {}
-    for service in ("stage3", "stage4"):
+    for service in ("stage3", "stage4", "domain-example"):
         began = time.monotonic()
         words = ("docker", "compose", "--file", str(ROOT / "compose.yaml"), "build", service)
         engine.run(*words, timeout_s=900)
@@ -66,7 +67,7 @@ def stack(
 @pytest.fixture
 def pair(stack: Stack) -> Stack:
     """Return the pair once it is healthy, without a hand, after what the last test did to it."""
-    for service in ("stage3", "stage4"):
+    for service in ("stage3", "stage4", "domain-example"):
         wait_until(partial(_is_healthy, stack, service), f"{service} is healthy again", 30)
     return stack
 

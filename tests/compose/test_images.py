@@ -27,7 +27,8 @@ print(json.dumps({
     "files": [str(p) for p in pathlib.Path("/").rglob("*") if "stage" in str(p)
               and p.is_file() and not str(p).startswith(("/proc", "/sys"))],
     "modules": {name: importlib.util.find_spec(name) is not None for name in
-                ("stage3_service", "stage4_service", "servicekit", "pip", "jsonschema_rs")},
+                ("stage3_service", "stage4_service", "stagegate_domain",
+                 "servicekit", "pip", "jsonschema_rs")},
     "user": os.getuid(),
     "keys": [str(p) for p in pathlib.Path("/").rglob("*.key") if not str(p).startswith("/proc")],
 }))
@@ -68,6 +69,7 @@ def test_stage4_holds_nothing_of_stage3(engine: Engine, images: dict[str, float]
 
     assert stage4["modules"] == {
         "stage3_service": False,
+        "stagegate_domain": False,
         "stage4_service": True,
         "servicekit": True,
         "pip": False,
@@ -77,6 +79,7 @@ def test_stage4_holds_nothing_of_stage3(engine: Engine, images: dict[str, float]
     assert stubs(stage4) == {"plan_execution_service_pb2", "plan_execution_service_pb2_grpc"}
     assert stage3["modules"] == {
         "stage3_service": True,
+        "stagegate_domain": False,
         "stage4_service": False,
         "servicekit": True,
         "pip": False,
@@ -86,7 +89,9 @@ def test_stage4_holds_nothing_of_stage3(engine: Engine, images: dict[str, float]
     assert stubs(stage3) > stubs(stage4)
 
 
-@pytest.mark.parametrize(("image", "user"), [("stage3", 10003), ("stage4", 10004)])
+@pytest.mark.parametrize(
+    ("image", "user"), [("stage3", 10003), ("stage4", 10004), ("domain", 10005)]
+)
 def test_an_image_runs_as_its_own_user_and_keeps_no_key(
     engine: Engine, images: dict[str, float], image: str, user: int
 ) -> None:
@@ -107,7 +112,7 @@ def test_sizes(
     """Stage-4 adds at most 150 MB to its base."""
     base = size(engine, BASE)
     for service, took in images.items():
-        above = size(engine, f"stagegate-{service}") - base
+        above = size(engine, f"stagegate-{service.removesuffix('-example')}") - base
         record_property(
             "figure",
             f"image of {service}: "

@@ -48,6 +48,12 @@ DENIED = (
     Way("stage3", "stage4", STAGE4_PORTS),
     Way("stage3", "store4", (5432,)),
     Way("stage3", "front-client", (8000,)),
+    Way("front-client", "domain-example", (7411, 7412)),
+    Way("stage4", "domain-example", (7411, 7412)),
+    Way("stage3", "domain-example", (7412,)),
+    Way("domain-example", "stage3", STAGE3_PORTS),
+    Way("domain-example", "stage4", STAGE4_PORTS),
+    Way("domain-example", "store3", (5432,)),
     Way("domain-service", "stage3", STAGE3_PORTS),
     Way("domain-service", "stage4", STAGE4_PORTS),
     Way("domain-service", "store3", (5432,)),
@@ -57,6 +63,7 @@ REACHED = (
     ("front-client", "stage4-front:7401"),
     ("stage4", "stage3-back:7403"),
     ("back-caller", "stage3-back:7403"),
+    ("stage3", "domain-example:7411"),
     ("stage3", "domain-service:7410"),
     ("stage3", "store3:5432"),
     ("stage4", "store4:5432"),
@@ -138,7 +145,7 @@ def test_each_key_is_where_it_is_needed_and_nowhere_else(pair: Stack) -> None:
         " pathlib.Path('/run/stagegate').iterdir())))"
     )
     assert json.loads(pair.execute("stage3", script)) == [
-        *("ca.crt", "made", "stage3.crt", "stage3.key")
+        *("ca.crt", "made", "stage3-caller.crt", "stage3-caller.key", "stage3.crt", "stage3.key")
     ]
     assert json.loads(pair.execute("stage4", script)) == [
         *("ca.crt", "made", "stage4-caller.crt", "stage4-caller.key", "stage4.crt", "stage4.key")

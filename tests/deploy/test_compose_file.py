@@ -7,16 +7,28 @@ from pathlib import Path
 
 import pytest
 
+from examples.domain_service.ledger import ledger
 from servicekit.settings import load_settings
 from stage3_service.settings import Stage3Settings
 from stage4_service.settings import Stage4Settings
+from stagegate_domain.declaration import declaration
+from stagegate_domain.settings import DomainSettings
 from tests.deploy.manifests import ROOT, compose
 
 NETWORKS = {
     "stage3": {"back", "domains", "state3"},
     "stage4": {"front", "back", "state4"},
+    "domain-example": {"domains"},
 }
-SERVICES = ("stage3", "stage4", "init-certificates", "init-stage3", "init-stage4", "ops")
+SERVICES = (
+    "stage3",
+    "stage4",
+    "domain-example",
+    "init-certificates",
+    "init-stage3",
+    "init-stage4",
+    "ops",
+)
 
 
 def test_there_is_no_other_service() -> None:
@@ -79,6 +91,18 @@ def test_the_services_would_start_with_these_settings() -> None:
         Stage4Settings, file=None, environ=variables("stage4"), env_prefix="STAGE4_"
     )
 
+    domain = load_settings(
+        DomainSettings,
+        file=None,
+        environ={
+            name: value
+            for name, value in variables("domain-example").items()
+            if name.startswith("STAGEGATE_DOMAIN_")
+        },
+        env_prefix="STAGEGATE_DOMAIN_",
+    )
+
+    assert domain.insecure_loopback is False
     assert stage3.listen.operators.startswith("127.0.0.1:")
     assert stage3.listen.plans == stage4.stage3.address
     assert (stage3.insecure_loopback, stage4.insecure_loopback) == (False, False)
@@ -88,14 +112,19 @@ def test_the_services_would_start_with_these_settings() -> None:
 def test_a_volume_of_keys_is_mounted_where_it_is_needed() -> None:
     """No service mounts another's keys, and the authority's are mounted by what ends."""
     mounts = {
-        name: {str(volume).split(":")[0] for volume in service["volumes"]}
+        name: {
+            source for volume in service["volumes"] if "/" not in (source := volume.split(":")[0])
+        }
         for name, service in compose()["services"].items()
     }
 
     assert mounts == {
         "stage3": {"state3", "keys3"},
         "stage4": {"state4", "keys4"},
-        "init-certificates": {"authority", "keys3", "keys4", "operator", "client"},
+        "domain-example": {"ledger", "keys-ledger"},
+        "init-certificates": {
+            *("authority", "keys3", "keys4", "keys-ledger", "operator", "client")
+        },
         "init-stage3": {"state3", "keys3"},
         "init-stage4": {"state4", "keys4"},
         "ops": {"operator"},
@@ -108,5 +137,17 @@ def test_no_image_is_named_but_the_base(name: str) -> None:
     text = Path(ROOT / name).read_text()
     named = re.findall(r"^(?:FROM|\s*image:)\s+(\S+)", text, re.MULTILINE)
 
-    assert set(named) <= {"${BASE_IMAGE}", "stagegate-stage3", "stagegate-stage4"}
+    assert set(named) <= {
+        "${BASE_IMAGE}",
+        "stagegate-stage3",
+        "stagegate-stage4",
+        "stagegate-domain",
+    }
     assert "# syntax" not in text
+
+
+def test_the_domains_file_offers_what_the_example_declares() -> None:
+    """The table of the ledger is the one that its program prints."""
+    printed = declaration(ledger, "domain-example:7411", "ledger.dev.test")
+
+    assert printed.strip() in (ROOT / "deploy/compose/domains.toml").read_text()
