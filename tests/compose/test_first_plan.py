@@ -79,7 +79,7 @@ def test_a_new_authority_keeps_both_logs(shipped: Stack) -> None:
     step = {"domain": "text", "method": "upper", "parameters": {"text": "a"}}
     first = shipped.run_plan([step], "before")
     shipped.compose("--profile", "ops", "down")
-    for volume in ("authority", "keys3", "keys4", "operator", "client"):
+    for volume in ("authority", "keys3", "keys4", "keys-ledger", "operator", "client"):
         shipped.engine.run("docker", "volume", "rm", f"{shipped.project}_{volume}")
 
     shipped.up()

@@ -25,15 +25,16 @@ def entries(lock: Path) -> dict[str, tuple[str, frozenset[str]]]:
 
 
 def test_there_is_a_lock_for_each_service_and_for_the_build() -> None:
-    """The rules below speak about all three."""
+    """The rules below speak about all of them."""
     assert [path.relative_to(ROOT / "packaging").as_posix() for path in LOCKS] == [
         "build.lock",
+        "domain/requirements.lock",
         "stage3/requirements.lock",
         "stage4/requirements.lock",
     ]
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.parent.name)
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: f"{lock.parent.name}-{lock.stem}")
 def test_every_pin_is_the_roots(lock: Path) -> None:
     """The same version with the same hashes as in requirements.lock, and no address."""
     root = entries(ROOT / "requirements.lock")
@@ -45,7 +46,7 @@ def test_every_pin_is_the_roots(lock: Path) -> None:
     assert len(pins) == lock.read_text().count("==")
 
 
-@pytest.mark.parametrize("service", ["stage3", "stage4"])
+@pytest.mark.parametrize("service", ["stage3", "stage4", "domain"])
 def test_a_lock_holds_all_that_its_service_declares(service: str) -> None:
     """Each declared dependency is pinned to a version that its declaration allows."""
     folder = ROOT / "packaging" / service
