@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.compose.marks import COMPOSED
 from tests.compose.stack import Stack, wait_until
+
+pytestmark = COMPOSED
 
 HEALED_S = 10.0
 DOMAIN = "domain-example"
