@@ -182,9 +182,9 @@ def test_every_method_that_exists_is_in_the_table() -> None:
 
 
 def test_every_kind_of_caller_is_tried() -> None:
-    """All five kinds of identity, every role alone, all of them together, and none."""
+    """All six kinds of identity, every role alone, all of them together, and none."""
     kinds = {identity.partition("/")[0] for identity in CALLERS.values()}
-    assert kinds == {"stage4", "operator", "auditor", "client", "domain"}
+    assert kinds == {"stage3", "stage4", "operator", "auditor", "client", "domain"}
     assert set(CALLERS) > OPERATORS
 
 
