@@ -10,7 +10,7 @@ import os
 import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from threading import Timer
 from typing import TYPE_CHECKING, Final
@@ -39,6 +39,7 @@ from stage3_service.execution.late_answers import LateAnswers
 from stage3_service.execution.record_violation import record_suppressed
 from stage3_service.execution.recover import recover
 from stage3_service.settings import CONNECT_TIMEOUT_S, STORE_FILE, Stage3Settings
+from stage3_service.store.instants import from_us
 from stage3_service.store.operator_reads import SqliteOperatorReads
 from stage3_service.store.schema import SCHEMA
 from stage3_service.store.sqlite_journal import SqliteJournalStore
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
     from stage3_service.domains.port import Answer
 
 _EVIDENCE: Final = "Keep the file as evidence, and restore a backup that the log agrees with."
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Stage3:
 
 def now_utc(clock: Clock) -> datetime:
     """Return the wall time as an aware UTC instant."""
-    return _EPOCH + timedelta(microseconds=clock.now_us())
+    return from_us(clock.now_us())
 
 
 def create_state(settings: Stage3Settings, *, clock: Clock | None = None) -> tuple[Path, ...]:

@@ -124,10 +124,7 @@ class PlanExecutor:
                     "service seals itself, and says what is known once it is restarted",
                 ) from error
             if isinstance(answered.outcome, Succeeded):
-                progress = Progress(
-                    progress.completed + 1,
-                    progress.response_bytes + answered.outcome.output_bytes,
-                )
+                progress = progress.after(answered.outcome.output_bytes)
             outcome, intent = recorded.answer, recorded.intent
             if isinstance(answered.outcome, Silent):
                 self._record_late(f"{submission.plan_id}/{started.index}")

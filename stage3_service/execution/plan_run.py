@@ -56,6 +56,10 @@ class Progress:
     completed: int = 0
     response_bytes: int = 0
 
+    def after(self, output_bytes: int) -> Progress:
+        """Return the progress once one more step has completed with so many bytes of output."""
+        return Progress(self.completed + 1, self.response_bytes + output_bytes)
+
     def effects(self) -> Effects:
         """Return what certainly happened, where nothing is in doubt."""
         return Effects.SOME if self.completed else Effects.NONE

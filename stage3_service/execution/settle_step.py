@@ -102,7 +102,7 @@ def _settle_success(
 ) -> Writes[PlanOutcome | None]:
     run, step = draft.run, draft.run.plan.steps[ended.index]
     trail = run.trail(token_id)
-    progress = Progress(before.completed + 1, before.response_bytes + outcome.output_bytes)
+    progress = before.after(outcome.output_bytes)
     difference = settlement(ended.reserved_bytes, outcome.output_bytes)
     last = following.step is None
     draft.events.append(
