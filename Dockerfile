@@ -3,7 +3,7 @@
 #   docker build --build-arg SERVICE=stage4 -t stagegate-stage4 .
 #
 # Every file that is installed has a hash in packaging/<service>/requirements.lock, except the wheel,
-# which is built here from the tree that is being shipped.
+# which is built here from the tree that is being shipped. A lock is whole, so pip resolves nothing.
 
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
@@ -16,14 +16,14 @@ ENV PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_A
 COPY packaging/build.lock packaging/build.lock
 RUN --mount=type=cache,target=/var/cache/pip \
     python -m venv /opt/build \
-    && /opt/build/bin/python -m pip install --quiet --require-hashes -r packaging/build.lock
+    && /opt/build/bin/python -m pip install --quiet --no-deps --require-hashes -r packaging/build.lock
 
 # The environment is made without pip: what is installed stays as it is.
 COPY packaging/${SERVICE}/requirements.lock packaging/${SERVICE}/requirements.lock
 RUN --mount=type=cache,target=/var/cache/pip \
     python -m venv --without-pip /opt/stagegate \
     && /opt/build/bin/python -m pip --python /opt/stagegate/bin/python install --quiet \
-        --require-hashes -r packaging/${SERVICE}/requirements.lock
+        --no-deps --require-hashes -r packaging/${SERVICE}/requirements.lock
 
 COPY . .
 WORKDIR /source/packaging/${SERVICE}

@@ -29,9 +29,11 @@ help: ## list what make can do
 
 setup: $(STAMP) ## build .venv from the hashed lock (Python 3.11 or newer is all it needs)
 
+# A lock is whole, so pip resolves nothing (--no-deps). Left to resolve, it looks at releases newer than
+# the lock wherever one package asks for another with extras, and refuses them for want of a hash.
 $(STAMP): requirements.lock pyproject.toml packaging/find_python.sh
 	@python=$$(packaging/find_python.sh); test -x $(RUN) || "$$python" -m venv $(VENV)
-	$(RUN) -m pip install --quiet --require-hashes -r requirements.lock
+	$(RUN) -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(RUN) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -126,11 +128,11 @@ endef
 # The foreign client's packages; Node itself comes into .venv where the machine has none of 20 or newer.
 $(NODE_STAMP): $(NODE_TEST)/package-lock.json $(NODE_TEST)/requirements.lock | $(STAMP)
 	@{ node -e 'process.exit(Number(parseInt(process.versions.node, 10) < 20))' && npm --version; } >/dev/null 2>&1 \
-		|| $(RUN) -m pip install --quiet --require-hashes -r $(NODE_TEST)/requirements.lock
+		|| $(RUN) -m pip install --quiet --no-deps --require-hashes -r $(NODE_TEST)/requirements.lock
 	npm --prefix $(NODE_TEST) ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # What checks the Dockerfile and the manifests; neither service needs it.
 $(DEPLOY_STAMP): tests/deploy/requirements.lock | $(STAMP)
-	$(RUN) -m pip install --quiet --require-hashes -r tests/deploy/requirements.lock
+	$(RUN) -m pip install --quiet --no-deps --require-hashes -r tests/deploy/requirements.lock
 	@touch $@
