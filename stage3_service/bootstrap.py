@@ -18,7 +18,12 @@ from typing import TYPE_CHECKING, Final
 from servicekit.clock import Clock, SystemClock
 from servicekit.log import logger
 from servicekit.serving.health import HealthBoard
-from servicekit.serving.tls import channel_credentials, server_credentials
+from servicekit.serving.rotation import Rotation
+from servicekit.serving.tls import (
+    CredentialFiles,
+    read_caller_credential,
+    read_server_credential,
+)
 from servicekit.store.errors import StoreCorrupt, StoreExists, StorePoisoned
 from servicekit.store.ledger import Ledger
 from stage3_service.adapters.declarations_file import read_declarations
@@ -51,10 +56,9 @@ from stage3_service.wire.method_tables import PLAN_SERVICE
 from stage3_service.wire.operator_servicers import OperatorDesk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    import grpc
     from structlog.typing import FilteringBoundLogger
 
     from servicekit.serving.server import RunningServer
@@ -68,12 +72,17 @@ _EVIDENCE: Final = "Keep the file as evidence, and restore a backup that the log
 
 @dataclass(frozen=True, slots=True)
 class Stage3:
-    """A Stage-3 that has recovered and holds its ports. `start` lets it answer."""
+    """A Stage-3 that has recovered and holds its ports. `start` lets it answer.
+
+    `certificates` are those in use, by what they are for: `server`, and `domain_client` where there
+    are domains elsewhere. None are there on an insecure loopback.
+    """
 
     plans: RunningServer
     operators: RunningServer
     probes: RunningServer
     recovered_plans: int
+    certificates: Mapping[str, Rotation]
     _executor: PlanExecutor
     _journal: Journal
     _budget: DenialBudget
@@ -169,9 +178,11 @@ def build_stage3(
     """
     clock = clock or SystemClock()
     log = logger("stage3")
-    credentials = _credentials(settings, now_utc(clock))
+    certificates = _certificates(settings, clock, log)
     catalogue = read_declarations(settings.domains_file)
-    dialer = _dialer(settings, catalogue, clock)
+    dialer = _dialer(settings, catalogue, clock, log)
+    if dialer is not None and dialer.certificate is not None:
+        certificates["domain_client"] = dialer.certificate
     ledger = Ledger.open(
         settings.state_dir / STORE_FILE,
         SCHEMA,
@@ -229,7 +240,9 @@ def build_stage3(
             version=service_version(),
         )
         health = HealthBoard((PLAN_SERVICE,))
-        listeners = Listeners(settings, clock, entropy, journal, budget, log, credentials)
+        listeners = Listeners(
+            settings, clock, entropy, journal, budget, log, certificates.get("server")
+        )
         plans = listeners.plans(executor, health)
         opened.callback(plans.stop, 0.0)
         operators = listeners.operators(desk, health)
@@ -241,6 +254,7 @@ def build_stage3(
         operators=operators,
         probes=probes,
         recovered_plans=recovered,
+        certificates=certificates,
         _executor=executor,
         _journal=journal,
         _budget=budget,
@@ -261,15 +275,15 @@ def service_version() -> str:
     return "unknown"
 
 
-def _credentials(settings: Stage3Settings, now: datetime) -> grpc.ServerCredentials | None:
-    if settings.tls is None or settings.insecure_loopback:
-        return None
-    return server_credentials(
-        settings.tls.certificate_file,
-        settings.tls.key_file,
-        settings.tls.client_authority_file,
-        now=now,
-    )
+def _certificates(
+    settings: Stage3Settings, clock: Clock, log: FilteringBoundLogger
+) -> dict[str, Rotation]:
+    tls = settings.tls
+    if tls is None or settings.insecure_loopback:
+        return {}
+    files = CredentialFiles(tls.certificate_file, tls.key_file, tls.client_authority_file)
+    read = read_server_credential
+    return {"server": Rotation(files, read, clock=clock, log=log)}
 
 
 def _sealing(
@@ -288,7 +302,9 @@ def _sealing(
     return seal
 
 
-def _dialer(settings: Stage3Settings, catalogue: Catalogue, clock: Clock) -> Dialer | None:
+def _dialer(
+    settings: Stage3Settings, catalogue: Catalogue, clock: Clock, log: FilteringBoundLogger
+) -> Dialer | None:
     """Return what domains elsewhere are reached with; None where there is none."""
     elsewhere = [domain.name for domain in catalogue if domain.adapter == GRPC_ADAPTER]
     if not elsewhere:
@@ -304,10 +320,9 @@ def _dialer(settings: Stage3Settings, catalogue: Catalogue, clock: Clock) -> Dia
         )
     if client is None:
         return Dialer(None, CONNECT_TIMEOUT_S, clock.monotonic_s)
-    credentials = channel_credentials(
-        client.server_authority_file, client.certificate_file, client.key_file, now=now_utc(clock)
-    )
-    return Dialer(credentials, client.connect_timeout_s, clock.monotonic_s)
+    files = CredentialFiles(client.certificate_file, client.key_file, client.server_authority_file)
+    certificate = Rotation(files, read_caller_credential, clock=clock, log=log)
+    return Dialer(certificate, client.connect_timeout_s, clock.monotonic_s)
 
 
 def _recording_late(late: LateAnswers, log: FilteringBoundLogger) -> Callable[[str, Answer], None]:

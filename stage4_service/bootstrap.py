@@ -5,23 +5,26 @@ Deliberately absent: behavior. What is assembled here is described where it live
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
-
-import grpc
 
 from servicekit.clock import Clock
 from servicekit.log import logger
 from servicekit.serving.admission import Bounds
 from servicekit.serving.channel import open_channel
-from servicekit.serving.connection import Connection
+from servicekit.serving.connection import Connections
 from servicekit.serving.health import HealthBoard
 from servicekit.serving.identity import Identity, IdentityKind
 from servicekit.serving.policy import AccessPolicy, CallPolicy
+from servicekit.serving.rotating_connection import keep_connected
+from servicekit.serving.rotation import Rotation, rotating_server_credentials
 from servicekit.serving.server import ListenRefused, RunningServer, build_server
-from servicekit.serving.tls import channel_credentials, server_credentials
+from servicekit.serving.tls import (
+    CredentialFiles,
+    read_caller_credential,
+    read_server_credential,
+)
 from servicekit.store.errors import StoreError
 from stage4_service.errors import JournalUnavailable, Reason
 from stage4_service.refusal_budget import RefusalBudget
@@ -49,7 +52,11 @@ class Addresses:
 
 
 class RunningStage4:
-    """One assembled service. It holds its ports and its store from construction on."""
+    """One assembled service. It holds its ports and its store from construction on.
+
+    `certificates` are those in use, by what they are for: `server` and `stage3_client`. None are
+    there on an insecure loopback.
+    """
 
     def __init__(
         self,
@@ -58,15 +65,17 @@ class RunningStage4:
         probes: RunningServer,
         health: HealthBoard,
         journal: SqliteJournal,
-        connection: Connection,
+        connections: Connections,
         refusals: Refusals,
+        certificates: Mapping[str, Rotation],
     ) -> None:
         self.addresses = Addresses(clients.address, probes.address)
         self.journal = journal
+        self.certificates = certificates
         self._clients = clients
         self._probes = probes
         self._health = health
-        self._connection = connection
+        self._connections = connections
         self._refusals = refusals
 
     def start(self) -> None:
@@ -82,7 +91,7 @@ class RunningStage4:
         """
         self._health.close()
         drained = self._clients.stop(grace_s)
-        self._connection.close()
+        self._connections.close()
         try:
             self._refusals.settle()
         except JournalUnavailable:
@@ -116,8 +125,7 @@ def build_stage4(
     Raises: StoreError, CredentialRefused, ListenRefused, AddressRefused, ValueError; each says what
     to do.
     """
-    now = datetime.fromtimestamp(clock.now_us() / 1_000_000, UTC)
-    server_side, caller_side = _credentials(settings, now)
+    certificates = _certificates(settings, clock)
     server_name = settings.stage3.server_name or f"stage3.{settings.trust_domain}"
     health = HealthBoard([PLAN_SERVICE])
 
@@ -134,8 +142,11 @@ def build_stage4(
             on_poison=seal,
         )
         undo.callback(journal.close)
-        connection = Connection(open_channel(settings.stage3.address, caller_side, server_name))
-        undo.callback(connection.close)
+        connections = keep_connected(
+            certificates.get("stage3_client"),
+            lambda credentials: open_channel(settings.stage3.address, credentials, server_name),
+        )
+        undo.callback(connections.close)
         refusals = Refusals(
             journal,
             RefusalBudget(
@@ -147,53 +158,57 @@ def build_stage4(
         servicer = PlanServicer(
             journal=journal,
             records=journal,
-            stage3=Stage3Client(connection, connect_timeout_s=settings.stage3.connect_timeout_s),
+            stage3=Stage3Client(connections, connect_timeout_s=settings.stage3.connect_timeout_s),
             refusals=refusals,
             limits=settings.limits.as_plan_limits(),
             ids=ids,
         )
         probes = _probes_server(settings, health, clock, ids)
         undo.callback(probes.stop, 0)
-        clients = _clients_server(settings, server_side, servicer, health, refusals, clock, ids)
+        clients = _clients_server(
+            settings, certificates.get("server"), servicer, health, refusals, clock, ids
+        )
         undo.pop_all()
     return RunningStage4(
         clients=clients,
         probes=probes,
         health=health,
         journal=journal,
-        connection=connection,
+        connections=connections,
         refusals=refusals,
+        certificates=certificates,
     )
 
 
-def _credentials(
-    settings: Stage4Settings, now: datetime
-) -> tuple[grpc.ServerCredentials | None, grpc.ChannelCredentials | None]:
+def _certificates(settings: Stage4Settings, clock: Clock) -> dict[str, Rotation]:
     if settings.insecure_loopback:
-        return None, None
-    if settings.tls is None or settings.stage3.tls is None:
+        return {}
+    server, caller = settings.tls, settings.stage3.tls
+    if server is None or caller is None:
         raise ListenRefused(
             "the settings name no certificates",
             "Set `tls` and `stage3.tls`, or `insecure_loopback` for development on loopback.",
         )
-    server = server_credentials(
-        settings.tls.certificate_file,
-        settings.tls.key_file,
-        settings.tls.client_authority_file,
-        now=now,
-    )
-    caller = channel_credentials(
-        settings.stage3.tls.server_authority_file,
-        settings.stage3.tls.certificate_file,
-        settings.stage3.tls.key_file,
-        now=now,
-    )
-    return server, caller
+    log = logger("stage4.certificates")
+    return {
+        "server": Rotation(
+            CredentialFiles(server.certificate_file, server.key_file, server.client_authority_file),
+            read_server_credential,
+            clock=clock,
+            log=log,
+        ),
+        "stage3_client": Rotation(
+            CredentialFiles(caller.certificate_file, caller.key_file, caller.server_authority_file),
+            read_caller_credential,
+            clock=clock,
+            log=log,
+        ),
+    }
 
 
 def _clients_server(
     settings: Stage4Settings,
-    credentials: grpc.ServerCredentials | None,
+    certificate: Rotation | None,
     servicer: PlanServicer,
     health: HealthBoard,
     refusals: Refusals,
@@ -201,7 +216,10 @@ def _clients_server(
     ids: Callable[[], str],
 ) -> RunningServer:
     assumed = None
-    if credentials is None:
+    credentials = None
+    if certificate is not None:
+        credentials = rotating_server_credentials(certificate)
+    else:
         uri = f"spiffe://{settings.trust_domain}/client/local"
         assumed = Identity(IdentityKind.CLIENT, "local", uri)
     policy = CallPolicy(
@@ -209,6 +227,7 @@ def _clients_server(
         access=AccessPolicy(
             trust_domain=settings.trust_domain,
             methods=plan_methods(reflection=settings.reflection),
+            now_us=clock.now_us,
             on_refused=refusals.record_refused_call,
             assumed_identity=assumed,
         ),

@@ -73,14 +73,10 @@ def run(domain: DomainService) -> NoReturn:
 
 
 def _serve(domain: DomainService, settings: DomainSettings, *, as_json: bool) -> int:
-    from datetime import UTC, datetime
-
     from servicekit.cli.service_process import announce, serve_process
     from servicekit.clock import SystemClock
     from servicekit.log import logger
     from stagegate_domain.wire import build_domain
-
-    clock = SystemClock()
 
     def say(running: RunningDomain) -> None:
         listeners = {"calls": running.calls.address, "probes": running.probes.address}
@@ -92,8 +88,7 @@ def _serve(domain: DomainService, settings: DomainSettings, *, as_json: bool) ->
             lambda _no_store: build_domain(
                 domain,
                 settings,
-                clock=clock,
-                now=datetime.fromtimestamp(clock.now_us() / 1_000_000, UTC),
+                clock=SystemClock(),
                 entropy=os.urandom,
                 log=logger(domain.name),
             ),

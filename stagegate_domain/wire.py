@@ -6,9 +6,8 @@ call; whoever else holds a certificate of the same authority is refused before a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 import grpc
@@ -25,9 +24,10 @@ from servicekit.serving.health import HEALTH_METHODS, HealthBoard
 from servicekit.serving.identity import Identity, IdentityKind
 from servicekit.serving.method_table import MethodTable, Rule
 from servicekit.serving.policy import AccessPolicy, CallPolicy
+from servicekit.serving.rotation import Rotation, rotating_server_credentials
 from servicekit.serving.server import RunningServer, build_server
 from servicekit.serving.status import StatusTable
-from servicekit.serving.tls import server_credentials
+from servicekit.serving.tls import CredentialFiles, read_server_credential
 from stagegate_domain.service import DomainService, MethodFailed
 from stagegate_domain.settings import DomainSettings
 
@@ -91,10 +91,14 @@ class DomainServicer(stubs.DomainServiceServicer):
 
 @dataclass(frozen=True, slots=True)
 class RunningDomain:
-    """A domain that holds its ports. `start` lets it answer."""
+    """A domain that holds its ports. `start` lets it answer.
+
+    `certificates` holds the one in use, `server`; nothing on an insecure loopback.
+    """
 
     calls: RunningServer
     probes: RunningServer
+    certificates: Mapping[str, Rotation]
     _health: HealthBoard
 
     def start(self) -> None:
@@ -116,7 +120,6 @@ def build_domain(
     settings: DomainSettings,
     *,
     clock: Clock,
-    now: datetime,
     entropy: Callable[[int], bytes],
     log: FilteringBoundLogger,
 ) -> RunningDomain:
@@ -132,6 +135,7 @@ def build_domain(
     access = AccessPolicy(
         trust_domain=settings.trust_domain,
         methods=MethodTable(dict.fromkeys(methods, stage3)),
+        now_us=clock.now_us,
         assumed_identity=caller if settings.insecure_loopback else None,
     )
 
@@ -145,12 +149,13 @@ def build_domain(
             malformed_reason="REQUEST_INVALID",
         )
 
+    certificates = {}
     credentials = None
     if settings.tls is not None and not settings.insecure_loopback:
         tls = settings.tls
-        credentials = server_credentials(
-            tls.certificate_file, tls.key_file, tls.client_authority_file, now=now
-        )
+        files = CredentialFiles(tls.certificate_file, tls.key_file, tls.client_authority_file)
+        certificates["server"] = Rotation(files, read_server_credential, clock=clock, log=log)
+        credentials = rotating_server_credentials(certificates["server"])
     health = HealthBoard((SERVICE,))
     servicer = DomainServicer(domain)
     calls = build_server(
@@ -177,7 +182,7 @@ def build_domain(
     except BaseException:
         calls.stop(0.0)
         raise
-    return RunningDomain(calls, probes, health)
+    return RunningDomain(calls, probes, certificates, health)
 
 
 def _failure(message: str) -> messages.InvokeResponse:

@@ -13,8 +13,9 @@ import grpc
 from servicekit.serving.admission import CallPool
 from servicekit.serving.call_facts import identity_of, record_identity
 from servicekit.serving.call_scope import Continuation, Handler, refuse_with, within
-from servicekit.serving.identity import IdentityRefused, peer_identity
+from servicekit.serving.identity import IdentityRefused
 from servicekit.serving.interceptor_order import OrderedInterceptor
+from servicekit.serving.peer_certificates import PeerCertificates
 from servicekit.serving.policy import (
     CLIENT_UNAUTHENTICATED,
     METHOD_MAX_CHARS,
@@ -34,6 +35,7 @@ class IdentityInterceptor(OrderedInterceptor):
     def __init__(self, policy: CallPolicy, access: AccessPolicy) -> None:
         self._policy = policy
         self._access = access
+        self._peers = PeerCertificates(access.trust_domain)
 
     def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -51,7 +53,7 @@ class IdentityInterceptor(OrderedInterceptor):
             try:
                 # types-grpcio says bytes; gRPC's values are sequences of bytes.
                 peer: Any = context.auth_context()
-                record_identity(context, peer_identity(peer, self._access.trust_domain))
+                record_identity(context, self._peers.identity(peer, self._access.now_us()))
             except IdentityRefused as refused:
                 self._policy.logger.warning(
                     "caller_refused",

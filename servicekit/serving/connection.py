@@ -6,10 +6,24 @@ was not sent had no effect. Deliberately absent: retries. Waiting for a connecti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from threading import Condition
+from typing import Protocol
 
 import grpc
+
+
+class Connections(Protocol):
+    """A way to one server that may be another connection at each use."""
+
+    def using(self) -> AbstractContextManager[Connection]:
+        """Hand out the connection of one call, watched until the block ends."""
+        ...
+
+    def close(self) -> None:
+        """Stop watching; what is in use ends as it would."""
+        ...
 
 
 class Connection:
@@ -20,6 +34,8 @@ class Connection:
         self.channel = channel
         self._changed = Condition()
         self._state = grpc.ChannelConnectivity.IDLE
+        self._users = 0
+        self._closed = False
         self._observer: Callable[[grpc.ChannelConnectivity], None] = self._observe
         channel.subscribe(self._observer, try_to_connect=True)
 
@@ -27,6 +43,20 @@ class Connection:
     def is_ready(self) -> bool:
         """Say whether a connection stood when the channel last said anything."""
         return self._state is grpc.ChannelConnectivity.READY
+
+    @contextmanager
+    def using(self) -> Iterator[Connection]:
+        """Hand out this connection, and watch it until the block ends, also when it is closed."""
+        with self._changed:
+            self._users += 1
+        try:
+            yield self
+        finally:
+            with self._changed:
+                self._users -= 1
+                is_over = self._closed and self._users == 0
+            if is_over:
+                self.channel.unsubscribe(self._observer)
 
     def wait_until_ready(self, timeout_s: float) -> bool:
         """Wait for a connection, at most `timeout_s`, and say whether there is one."""
@@ -41,12 +71,16 @@ class Connection:
             self.channel.unsubscribe(self._ignore)
 
     def close(self) -> None:
-        """Stop watching. The connection goes with the last reference to this object.
+        """Stop watching once nobody uses it. The connection goes with the last reference to it.
 
         gRPC's watching thread looks at the channel for a fraction of a second longer, and would
         die of a channel that was closed under it.
         """
-        self.channel.unsubscribe(self._observer)
+        with self._changed:
+            self._closed = True
+            is_over = self._users == 0
+        if is_over:
+            self.channel.unsubscribe(self._observer)
 
     def _observe(self, state: grpc.ChannelConnectivity) -> None:
         with self._changed:

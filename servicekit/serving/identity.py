@@ -5,7 +5,7 @@ outside the closed list, and a default identity.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -95,24 +95,21 @@ def parse_identity(uri: str, trust_domain: str) -> Identity:
     return Identity(kind, name, uri)
 
 
-def peer_identity(auth_context: Mapping[str, Sequence[bytes]], trust_domain: str) -> Identity:
-    """Return the caller a verified TLS 1.3 peer certificate names.
+def certified_identity(
+    uris: Sequence[bytes], all_names: Sequence[bytes], trust_domain: str
+) -> Identity:
+    """Return the caller that a certificate with these subject alternative names names.
 
-    The URI must be the certificate's only subject alternative name: with a second one, two
-    programs could read two callers out of one certificate. The TLS version is asked here because
-    gRPC lets a server only observe it, never choose it.
+    The URI must be the certificate's only one: with a second one, two programs could read two
+    callers out of one certificate.
 
     Raises:
-        IdentityRefused: no TLS 1.3, no certificate, not exactly one SAN, or not a known identity.
+        IdentityRefused: not exactly one SAN, or not a known identity.
     """
-    if list(auth_context.get("ssl_tls_version", ())) != [b"TLSv1.3"]:
-        description = "the connection is not TLS 1.3"
-        raise IdentityRefused(description)
-    uris = list(auth_context.get("peer_uri", ()))
     if len(uris) != 1:
         description = f"the certificate has {len(uris)} URI SANs, exactly one is accepted"
         raise IdentityRefused(description)
-    if list(auth_context.get("x509_subject_alternative_name", ())) != uris:
+    if list(all_names) != list(uris):
         description = "the certificate of a caller has a SAN beside its URI SAN"
         raise IdentityRefused(description)
     try:

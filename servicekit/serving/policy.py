@@ -43,11 +43,13 @@ class AccessPolicy:
     `on_refused` is called in the handler's thread, before the caller is answered, with the
     identity (None when there is none), the full method and the reason. If it raises, the caller
     gets INTERNAL: a refusal that had to be recorded and was not is no ordinary refusal.
-    `assumed_identity` stands in for certificates on an insecure loopback listener only.
+    `assumed_identity` stands in for certificates on an insecure loopback listener only. `now_us`
+    is the wall time against which callers' certificates are judged, microseconds since 1970 in UTC.
     """
 
     trust_domain: str
     methods: MethodTable
+    now_us: Callable[[], int]
     roles_of: RolesOf = no_roles
     on_refused: OnRefused = record_nothing
     assumed_identity: Identity | None = None

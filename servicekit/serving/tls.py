@@ -9,6 +9,8 @@ certificate being verified.
 
 import os
 import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -37,19 +39,61 @@ class CredentialRefused(Exception):
         self.advice = advice
 
 
-def server_credentials(
-    certificate_file: Path, key_file: Path, client_authority_file: Path, *, now: datetime
-) -> grpc.ServerCredentials:
-    """Return credentials that present this certificate and demand one from every client.
+@dataclass(frozen=True, slots=True)
+class CredentialFiles:
+    """Where one certificate, its key, and the authority of its peers are kept, all PEM."""
+
+    certificate_file: Path
+    key_file: Path
+    authority_file: Path
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Credential:
+    """What the three files held together when every check passed. Secret."""
+
+    chain: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+    authority: bytes = field(repr=False)
+    serial_number: int
+    expires_at: datetime
+
+
+def read_server_credential(files: CredentialFiles, now: datetime) -> Credential:
+    """Read a server's certificate, its key, and the authority of its clients.
 
     Raises:
         CredentialRefused: a file is missing, unreadable, malformed, expired, exposed, not a
             server's certificate with one DNS SAN, or the key is of another certificate.
     """
-    chain, key = _read_pair(certificate_file, key_file, now)
-    _verify_server(certificate_file, _leaf(certificate_file, chain))
-    authority = _read_authority(client_authority_file, now)
-    return grpc.ssl_server_credentials([(key, chain)], authority, require_client_auth=True)
+    return _read_credential(files, now, _verify_server)
+
+
+def read_caller_credential(files: CredentialFiles, now: datetime) -> Credential:
+    """Read a caller's certificate, its key, and the authority of its servers.
+
+    Raises:
+        CredentialRefused: as for a server, except that the certificate must be a caller's, with
+            one URI SAN and no other.
+    """
+    return _read_credential(files, now, _verify_caller)
+
+
+def server_credentials(
+    certificate_file: Path, key_file: Path, client_authority_file: Path, *, now: datetime
+) -> grpc.ServerCredentials:
+    """Return credentials that present this certificate and demand one from every client.
+
+    They never change; `rotation` has those that follow their files.
+
+    Raises:
+        CredentialRefused: as for `read_server_credential`.
+    """
+    files = CredentialFiles(certificate_file, key_file, client_authority_file)
+    credential = read_server_credential(files, now)
+    return grpc.ssl_server_credentials(
+        [(credential.key, credential.chain)], credential.authority, require_client_auth=True
+    )
 
 
 def channel_credentials(
@@ -58,13 +102,24 @@ def channel_credentials(
     """Return credentials that verify the server and present this caller's certificate.
 
     Raises:
-        CredentialRefused: as for a server, except that the certificate must be a caller's, with
-            one URI SAN and no other.
+        CredentialRefused: as for `read_caller_credential`.
     """
-    chain, key = _read_pair(certificate_file, key_file, now)
-    _verify_caller(certificate_file, _leaf(certificate_file, chain))
-    authority = _read_authority(server_authority_file, now)
-    return grpc.ssl_channel_credentials(authority, key, chain)
+    files = CredentialFiles(certificate_file, key_file, server_authority_file)
+    return secure_channel_credentials(read_caller_credential(files, now))
+
+
+def secure_channel_credentials(credential: Credential) -> grpc.ChannelCredentials:
+    """Return what a channel presents and verifies with."""
+    return grpc.ssl_channel_credentials(credential.authority, credential.key, credential.chain)
+
+
+def _read_credential(
+    files: CredentialFiles, now: datetime, verify: Callable[[Path, x509.Certificate], None]
+) -> Credential:
+    chain, key, leaf = _read_pair(files.certificate_file, files.key_file, now)
+    verify(files.certificate_file, leaf)
+    authority = _read_authority(files.authority_file, now)
+    return Credential(chain, key, authority, leaf.serial_number, leaf.not_valid_after_utc)
 
 
 def _read(path: Path, *, secret: bool) -> bytes:
@@ -97,15 +152,16 @@ def _read(path: Path, *, secret: bool) -> bytes:
 
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+        certificates = x509.load_pem_x509_certificates(pem)
+        # Both are parsed on demand: what is malformed is to be told here, with the file's name.
+        for certificate in certificates:
+            certificate.extensions  # noqa: B018 - reading it is the check
+            certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
         raise CredentialRefused(
             path, "it holds no readable PEM certificate", "Correct the setting."
         ) from None
-
-
-def _leaf(path: Path, pem: bytes) -> x509.Certificate:
-    return _certificates(path, pem)[0]
+    return certificates
 
 
 def _verify_time(path: Path, certificate: x509.Certificate, now: datetime) -> None:
@@ -123,9 +179,11 @@ def _verify_time(path: Path, certificate: x509.Certificate, now: datetime) -> No
         )
 
 
-def _read_pair(certificate_file: Path, key_file: Path, now: datetime) -> tuple[bytes, bytes]:
+def _read_pair(
+    certificate_file: Path, key_file: Path, now: datetime
+) -> tuple[bytes, bytes, x509.Certificate]:
     chain = _read(certificate_file, secret=False)
-    leaf = _leaf(certificate_file, chain)
+    leaf = _certificates(certificate_file, chain)[0]
     _verify_time(certificate_file, leaf, now)
     key_pem = _read(key_file, secret=True)
     try:
@@ -143,7 +201,7 @@ def _read_pair(certificate_file: Path, key_file: Path, now: datetime) -> tuple[b
             f"it is not the key of {certificate_file}",
             "Correct one of the two settings.",
         )
-    return chain, key_pem
+    return chain, key_pem, leaf
 
 
 def _read_authority(path: Path, now: datetime) -> bytes:

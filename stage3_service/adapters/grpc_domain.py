@@ -21,6 +21,8 @@ from stagegate.domain.v1.domain_service_pb2 import InvokeRequest, InvokeResponse
 from servicekit.serving.channel import open_channel
 from servicekit.serving.client_errors import decode_rpc_error
 from servicekit.serving.connection import Connection
+from servicekit.serving.rotating_connection import keep_connected
+from servicekit.serving.rotation import Rotation
 from stage3_service.adapters.time_allowed import allotted
 from stage3_service.domains.answer import AnswerInvalid
 from stage3_service.domains.declaration import DomainDeclaration
@@ -55,11 +57,11 @@ _OVER_LIMIT: Final = re.compile(r"(Received|Decompressed) message larger than ma
 class Dialer:
     """What all domains elsewhere are reached with.
 
-    `credentials` are None only where Stage-3 itself serves without certificates; the endpoint must
+    `certificate` is None only where Stage-3 itself serves without certificates; the endpoint must
     then be loopback. `connect_timeout_s` is how long a call waits for a connection.
     """
 
-    credentials: grpc.ChannelCredentials | None
+    certificate: Rotation | None
     connect_timeout_s: float
     monotonic_s: Callable[[], float]
 
@@ -85,17 +87,16 @@ class GrpcDomain:
         self._declaration = declaration
         self._dialer = dialer
         largest = max(method.max_response_bytes for method in declaration.methods.values())
-        channel = open_channel(
-            declaration.endpoint or "",
-            dialer.credentials,
-            declaration.server_name or "",
-            receive_max_bytes=largest + ENVELOPE_MAX_BYTES,
-        )
-        self._connection = Connection(channel)
-        # Without a deserializer: a message that is none is an answer, not an error of the library.
-        self._invoke: Callable[..., bytes | None] = channel.unary_unary(
-            INVOKE, request_serializer=InvokeRequest.SerializeToString, response_deserializer=None
-        )
+
+        def connect(credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+            return open_channel(
+                declaration.endpoint or "",
+                credentials,
+                declaration.server_name or "",
+                receive_max_bytes=largest + ENVELOPE_MAX_BYTES,
+            )
+
+        self._connections = keep_connected(dialer.certificate, connect)
         self._closed = False
 
     def invoke(self, invocation: Invocation) -> Answer:
@@ -109,35 +110,44 @@ class GrpcDomain:
 
         """
         handed = allotted(self._declaration, invocation)
-        timeout_s = self._connect(handed.deadline_s)
         request = InvokeRequest(
             method=handed.method,
             parameters_json=handed.parameters_json,
             idempotency_key=handed.idempotency_key,
         )
-        # From here on bytes may have left.
-        try:
-            response = self._invoke(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            return _read_error(error)
+        with self._connections.using() as connection:
+            timeout_s = self._connect(connection, handed.deadline_s)
+            # From here on bytes may have left.
+            try:
+                response = _invoke_on(connection)(request, timeout=timeout_s)
+            except grpc.RpcError as error:
+                return _read_error(error)
         return _read_response(response)
 
     def close(self) -> None:
         """Refuse new calls; calls in flight end as they would."""
         self._closed = True
-        self._connection.close()
+        self._connections.close()
 
-    def _connect(self, deadline_s: float) -> float:
+    def _connect(self, connection: Connection, deadline_s: float) -> float:
         """Wait for the connection, and return the seconds that are left for the call itself."""
         if self._closed:
             raise DomainUnreachable("the domain is closed")
         started_s = self._dialer.monotonic_s()
-        if not self._connection.wait_until_ready(min(self._dialer.connect_timeout_s, deadline_s)):
+        if not connection.wait_until_ready(min(self._dialer.connect_timeout_s, deadline_s)):
             raise DomainUnreachable("no connection to the domain; nothing was sent")
         left_s = deadline_s - (self._dialer.monotonic_s() - started_s)
         if left_s <= 0:
             raise DomainUnreachable("no time was left once the connection stood")
         return left_s
+
+
+def _invoke_on(connection: Connection) -> Callable[..., bytes | None]:
+    # Without a deserializer: a message that is none is an answer, not an error of the library.
+    invoke: Callable[..., bytes | None] = connection.channel.unary_unary(
+        INVOKE, request_serializer=InvokeRequest.SerializeToString, response_deserializer=None
+    )
+    return invoke
 
 
 def _read_error(error: grpc.RpcError) -> MethodFailed:

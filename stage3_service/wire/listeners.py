@@ -19,6 +19,7 @@ from stagegate.stage3.v1 import (
 from servicekit.serving.admission import Bounds
 from servicekit.serving.identity import Identity, IdentityKind
 from servicekit.serving.policy import AccessPolicy, CallPolicy
+from servicekit.serving.rotation import rotating_server_credentials
 from servicekit.serving.server import RunningServer, build_server
 from stage3_service.authorization.authority import violation_for_method
 from stage3_service.errors import Reason
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from servicekit.clock import Clock
     from servicekit.serving.health import HealthBoard
     from servicekit.serving.method_table import MethodTable
+    from servicekit.serving.rotation import Rotation
     from stage3_service.audit.journal import Journal
     from stage3_service.authorization.denial_budget import DenialBudget
     from stage3_service.execution.execute_plan import PlanExecutor
@@ -62,7 +64,7 @@ class Listeners:
     journal: Journal
     budget: DenialBudget
     log: FilteringBoundLogger
-    credentials: grpc.ServerCredentials | None
+    certificate: Rotation | None
 
     def plans(self, executor: PlanExecutor, health: HealthBoard) -> RunningServer:
         """Bind the listener of the one RPC."""
@@ -70,7 +72,7 @@ class Listeners:
         return build_server(
             name="plans",
             address=self.settings.listen.plans,
-            credentials=self.credentials,
+            credentials=self._credentials(),
             policy=self._policy(
                 method_tables.plan_methods(reflection=self.settings.reflection),
                 Identity(IdentityKind.STAGE4, "", self._uri("stage4")),
@@ -93,7 +95,7 @@ class Listeners:
         return build_server(
             name="operators",
             address=self.settings.listen.operators,
-            credentials=self.credentials,
+            credentials=self._credentials(),
             policy=self._policy(
                 method_tables.operator_methods(reflection=self.settings.reflection),
                 Identity(IdentityKind.OPERATOR, "loopback", self._uri("operator/loopback")),
@@ -134,12 +136,16 @@ class Listeners:
             bounds=Bounds(_PROBE_THREADS, 4 * _PROBE_THREADS),
         )
 
+    def _credentials(self) -> grpc.ServerCredentials | None:
+        return None if self.certificate is None else rotating_server_credentials(self.certificate)
+
     def _policy(self, methods: MethodTable, assumed: Identity, malformed: Reason) -> CallPolicy:
         settings = self.settings
         return self._call_policy(
             AccessPolicy(
                 trust_domain=settings.trust_domain,
                 methods=methods,
+                now_us=self.clock.now_us,
                 roles_of=self._roles_of,
                 on_refused=self._record_refused,
                 assumed_identity=assumed if settings.insecure_loopback else None,

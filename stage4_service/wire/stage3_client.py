@@ -19,7 +19,7 @@ from stagegate.stage3.v1.plan_execution_service_pb2 import (
 from stagegate.stage3.v1.plan_execution_service_pb2_grpc import PlanExecutionServiceStub
 
 from servicekit.serving.client_errors import ClientError, decode_rpc_error
-from servicekit.serving.connection import Connection
+from servicekit.serving.connection import Connection, Connections
 from stage4_service.errors import Effects, Reason
 from stage4_service.stage3_port import Ending, Stage3Completion, Stage3Failure
 from stage4_service.wire.codec import decode_effects, encode_bindings, encode_steps
@@ -53,12 +53,12 @@ class CallersPatience:
 
 
 class Stage3Client:
-    """The stub and its connection, made once for the life of the service."""
+    """The way to Stage-3, made once for the life of the service."""
 
-    def __init__(self, connection: Connection, *, connect_timeout_s: float) -> None:
-        self._connection = connection
+    def __init__(self, connections: Connections, *, connect_timeout_s: float) -> None:
+        self._connections = connections
         self._connect_timeout_s = connect_timeout_s
-        self._stub = PlanExecutionServiceStub(connection.channel)
+        self._stub: tuple[Connection, PlanExecutionServiceStub] | None = None
 
     def send(
         self, request: ExecuteMultiDomainPlanRequest, patience: CallersPatience
@@ -67,18 +67,27 @@ class Stage3Client:
 
         Raises: Stage3Failure.
         """
+        with self._connections.using() as connection:
+            return self._send_on(connection, request, patience)
+
+    def _send_on(
+        self,
+        connection: Connection,
+        request: ExecuteMultiDomainPlanRequest,
+        patience: CallersPatience,
+    ) -> ExecuteMultiDomainPlanResponse:
         _verify_waiting(patience)
         connect_s = min(self._connect_timeout_s, patience.remaining_s() - MARGIN_S)
         if connect_s <= 0:
             raise _not_sent(Reason.DEADLINE_EXCEEDED, "no time is left; nothing was sent")
-        if not self._connection.wait_until_ready(connect_s):
+        if not connection.wait_until_ready(connect_s):
             raise _not_sent(Reason.STAGE3_UNREACHABLE, "Stage-3 is unreachable; nothing happened")
         # The wait may have been long enough for the client to leave.
         _verify_waiting(patience)
         timeout_s = patience.remaining_s() - MARGIN_S
         if timeout_s <= 0:
             raise _not_sent(Reason.DEADLINE_EXCEEDED, "no time is left; nothing was sent")
-        call = self._stub.ExecuteMultiDomainPlan.future(request, timeout=timeout_s)
+        call = self._stub_of(connection).ExecuteMultiDomainPlan.future(request, timeout=timeout_s)
 
         # From here on bytes may have left. A client that leaves takes the call along; Stage-3 stops
         # before the next step.
@@ -92,22 +101,14 @@ class Stage3Client:
         except grpc.FutureCancelledError:
             raise _unknown("the client left before the answer arrived") from None
         except grpc.RpcError as error:
-            raise self._failure(decode_rpc_error(error)) from None
+            raise _failure(decode_rpc_error(error), connection) from None
 
-    def _failure(self, error: ClientError) -> Stage3Failure:
-        if error.domain == ERROR_DOMAIN:
-            return _stage3_said(error)
-        if error.code == grpc.StatusCode.UNAVAILABLE.name and error.message.startswith(_NEVER_SENT):
-            return _not_sent(Reason.STAGE3_UNREACHABLE, "Stage-3 is unreachable; nothing happened")
-        if error.code == grpc.StatusCode.DEADLINE_EXCEEDED.name and self._connection.is_ready:
-            return Stage3Failure(
-                Reason.OUTCOME_PENDING,
-                "the plan was still running when the time was up; "
-                "resubmit it with the same request_id to learn its outcome",
-                ending=Ending.UNKNOWN,
-                effects=Effects.UNKNOWN,
-            )
-        return _unknown("the answer of Stage-3 was lost")
+    def _stub_of(self, connection: Connection) -> PlanExecutionServiceStub:
+        """Return the stub on this connection; most calls find it made."""
+        made = self._stub
+        if made is None or made[0] is not connection:
+            made = self._stub = (connection, PlanExecutionServiceStub(connection.channel))
+        return made[1]
 
 
 class Stage3Call:
@@ -185,6 +186,22 @@ class Stage3Call:
                 )
             case _:
                 raise _unknown("Stage-3 answered without an outcome")
+
+
+def _failure(error: ClientError, connection: Connection) -> Stage3Failure:
+    if error.domain == ERROR_DOMAIN:
+        return _stage3_said(error)
+    if error.code == grpc.StatusCode.UNAVAILABLE.name and error.message.startswith(_NEVER_SENT):
+        return _not_sent(Reason.STAGE3_UNREACHABLE, "Stage-3 is unreachable; nothing happened")
+    if error.code == grpc.StatusCode.DEADLINE_EXCEEDED.name and connection.is_ready:
+        return Stage3Failure(
+            Reason.OUTCOME_PENDING,
+            "the plan was still running when the time was up; "
+            "resubmit it with the same request_id to learn its outcome",
+            ending=Ending.UNKNOWN,
+            effects=Effects.UNKNOWN,
+        )
+    return _unknown("the answer of Stage-3 was lost")
 
 
 def _stage3_said(error: ClientError) -> Stage3Failure:

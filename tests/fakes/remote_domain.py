@@ -27,13 +27,14 @@ FORGED_UNSENT = "failed to connect to all addresses; last error: UNKNOWN: Connec
 
 @dataclass(slots=True)
 class Received:
-    """What one call brought: the method, the key, and the seconds that it said were left."""
+    """What one call brought: method, key, the seconds it said were left, whose certificate."""
 
     method: str
     idempotency_key: str
     parameters_json: bytes
     remaining_s: float | None
     metadata: dict[str, Any]
+    certificate: bytes
 
 
 @dataclass(slots=True)
@@ -50,6 +51,7 @@ class RemoteDomain:
     def answer(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
         """Do what the method's name says."""
         request = InvokeRequest.FromString(raw)
+        peer: Any = context.auth_context()
         self.received.append(
             Received(
                 request.method,
@@ -57,6 +59,7 @@ class RemoteDomain:
                 request.parameters_json,
                 context.time_remaining(),
                 dict(context.invocation_metadata()),
+                peer["x509_pem_cert"][0],
             )
         )
         self.entered.release()

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from servicekit.clock import SystemClock
-from servicekit.serving.tls import channel_credentials
+from servicekit.log import logger
+from servicekit.serving.rotation import Rotation
+from servicekit.serving.tls import CredentialFiles, read_caller_credential
 from stage3_service.adapters.grpc_domain import Dialer, GrpcDomain
 from stage3_service.domains.declaration import DomainDeclaration, MethodDeclaration, Repetition
 from stage3_service.settings import DomainClient
@@ -92,13 +93,10 @@ def remote_declaration(
 def dialer(caller: str = "stage3", *, keys: Pki | None = None, connect_s: float = 5.0) -> Dialer:
     """Return what reaches domains as this caller."""
     client = domain_client(caller, keys)
-    credentials = channel_credentials(
-        client.server_authority_file,
-        client.certificate_file,
-        client.key_file,
-        now=datetime.now(UTC),
-    )
-    return Dialer(credentials, connect_s, SystemClock().monotonic_s)
+    files = CredentialFiles(client.certificate_file, client.key_file, client.server_authority_file)
+    clock = SystemClock()
+    certificate = Rotation(files, read_caller_credential, clock=clock, log=logger("dialer"))
+    return Dialer(certificate, connect_s, clock.monotonic_s)
 
 
 @contextmanager

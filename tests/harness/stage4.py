@@ -48,10 +48,13 @@ def stage4_settings(directory: Path, stage3_address: str, **changes: Any) -> Sta
             "stage3": Stage3(
                 address=stage3_address,
                 connect_timeout_s=changes.pop("connect_timeout_s", 5.0),
-                tls=Stage3CallerTls(
-                    certificate_file=keys.file("stage4.crt"),
-                    key_file=keys.file("stage4.key"),
-                    server_authority_file=keys.file("ca.crt"),
+                tls=changes.pop(
+                    "stage3_tls",
+                    Stage3CallerTls(
+                        certificate_file=keys.file("stage4.crt"),
+                        key_file=keys.file("stage4.key"),
+                        server_authority_file=keys.file("ca.crt"),
+                    ),
                 ),
             ),
             # Tests are refused much more than a healthy caller is.

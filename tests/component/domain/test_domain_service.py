@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -18,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 from stagegate.domain.v1 import domain_service_pb2 as messages
 from stagegate.domain.v1.domain_service_pb2_grpc import DomainServiceStub
 
+from servicekit.certificates import issue_server
 from servicekit.clock import SystemClock
 from servicekit.ijson import JsonValue
 from servicekit.log import logger
@@ -33,6 +36,7 @@ from stagegate_domain.settings import DomainSettings, Tls
 from stagegate_domain.wire import RunningDomain, build_domain
 from tests.harness.pki import CALLERS, TRUST_DOMAIN, pki, server_dns
 from tests.harness.remote import reached, remote_declaration
+from tests.harness.rotation import put_pair, serial_shown
 
 METHODS = ("echo", "refuse", "explode", "grow", "not_json", "plain", "tell_time", "undeclared")
 SCHEMA: dict[str, JsonValue] = {"type": "object", "required": ["a"], "properties": {"a": {}}}
@@ -101,7 +105,6 @@ def build(chosen: DomainSettings, domain: DomainService | None = None) -> Runnin
         domain or trial_service(),
         chosen,
         clock=SystemClock(),
-        now=datetime.now(UTC),
         entropy=os.urandom,
         log=logger("trial"),
     )
@@ -349,3 +352,32 @@ class TestWhatIsRefusedAtOnce:
         _declare(domain)(lambda_named("twice"))
         with pytest.raises(ValueError, match="malformed or taken"):
             _declare(domain)(lambda_named("twice"))
+
+
+def test_a_replaced_certificate_is_shown_by_the_next_handshake(tmp_path: Path) -> None:
+    """As in both services: the files are replaced, and nothing is restarted."""
+    issuer = tmp_path / "issuer"
+    issuer.mkdir()
+    for name in ("ca.crt", "ca.key"):
+        shutil.copy(pki().file(name), issuer / name)
+    before = put_pair(pki().file("trial-server"), tmp_path / "own")
+    own = Tls(
+        certificate_file=tmp_path / "own.crt",
+        key_file=tmp_path / "own.key",
+        client_authority_file=pki().file("ca.crt"),
+    )
+    issue_server(issuer, "fresh", server_dns("trial"), datetime.now(UTC))
+    running = build(settings(tls=own))
+    running.start()
+
+    def shown() -> int:
+        files = pki()
+        return serial_shown(
+            running.calls.address, server_dns("trial"), files.file("ca.crt"), files.file("stage3")
+        )
+
+    assert shown() == before
+    fresh = put_pair(issuer / "fresh", tmp_path / "own")
+    assert shown() == fresh != before
+    assert running.certificates["server"].current().serial_number == fresh
+    assert running.stop(1.0)

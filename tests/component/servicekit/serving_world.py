@@ -17,6 +17,7 @@ import grpc
 import structlog
 
 from servicekit import certificates
+from servicekit.clock import SystemClock
 from servicekit.log import redact_event
 from servicekit.serving.admission import Bounds
 from servicekit.serving.channel import open_channel
@@ -108,8 +109,11 @@ class World:
         access: dict[str, Any] = {
             "trust_domain": TRUST_DOMAIN,
             "methods": MethodTable(rules),
+            "now_us": SystemClock().now_us,
             "on_refused": lambda *facts: self.refused.append(facts),
-        } | {key: changes.pop(key) for key in ("roles_of", "on_refused") if key in changes}
+        } | {
+            key: changes.pop(key) for key in ("roles_of", "on_refused", "now_us") if key in changes
+        }
         logger = structlog.wrap_logger(
             structlog.WriteLogger(self.log),
             processors=[

@@ -3,13 +3,14 @@
 import socket
 import ssl
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
 from cryptography import x509
 
+from servicekit.certificates import LEAF_LIFETIME
 from servicekit.serving.call_facts import call_facts
 from servicekit.serving.channel import open_channel
 from servicekit.serving.identity import Identity, IdentityKind
@@ -31,6 +32,7 @@ from tests.component.servicekit.serving_world import (
     full,
     uri,
 )
+from tests.fakes.manual_clock import ManualClock
 
 EARLIER = NOW - timedelta(hours=1)
 
@@ -203,6 +205,52 @@ class TestCaller:
         bob = world.channel(server, world.authority.caller("client/bob"))
         answers = [call(channel, "Get") for _ in range(20) for channel in (alice, bob)]
         assert answers == [b"alice", b"bob"] * 20
+
+
+class TestOpenConnection:
+    """What a handshake asked once, asked again of every call."""
+
+    @staticmethod
+    def peer(_request: bytes, context: grpc.ServicerContext) -> bytes:
+        """Answer with the caller's end of the connection."""
+        return context.peer().encode()
+
+    def test_a_certificate_expires_on_an_open_connection(self, world: World) -> None:
+        """The next call is refused and recorded; the connection is the one that was accepted."""
+        clock = ManualClock(microseconds(NOW))
+        policy = world.policy(now_us=clock.now_us)
+        server = world.serve({"Get": self.peer}, policy=policy)
+        channel = world.channel(server)
+        accepted = [call(channel, "Get") for _ in range(3)]
+
+        clock.advance(LEAF_LIFETIME.total_seconds())
+        error = failure(channel, "Get")
+
+        assert (error.code, error.reason) == ("UNAUTHENTICATED", "CLIENT_UNAUTHENTICATED")
+        assert error.message == "a client certificate with one accepted identity is required"
+        assert world.refused == [(None, full("Get"), "CLIENT_UNAUTHENTICATED")]
+        (line,) = (line for line in world.lines() if line["event"] == "caller_refused")
+        assert line["description"] == f"the certificate of {uri('client/alice')} has expired"
+        assert {peer.decode() for peer in accepted} == {line["peer"]}
+
+    def test_until_the_last_moment_it_is_accepted(self, world: World) -> None:
+        """The control: the same call a moment earlier, and the refusal is not for ever."""
+        clock = ManualClock(microseconds(NOW))
+        policy = world.policy(now_us=clock.now_us)
+        channel = world.channel(world.serve({"Get": self.peer}, policy=policy))
+        # A certificate counts whole seconds.
+        last_s = int(LEAF_LIFETIME.total_seconds()) - 1
+        clock.advance(last_s)
+        assert call(channel, "Get")
+        clock.advance(1)
+        assert failure(channel, "Get").reason == "CLIENT_UNAUTHENTICATED"
+        clock.step(-1)
+        assert call(channel, "Get")
+
+
+def microseconds(instant: datetime) -> int:
+    """Return an instant as a clock tells it."""
+    return int(instant.timestamp() * 1_000_000)
 
 
 def _raw_call(path: str) -> bytes:

@@ -84,6 +84,7 @@ class TestInsecure:
         return AccessPolicy(
             TRUST_DOMAIN,
             MethodTable({full("Get"): Rule(CLIENTS)}),
+            now_us=lambda: 0,
             assumed_identity=Identity(IdentityKind.CLIENT, "local", uri("client/local")),
         )
 

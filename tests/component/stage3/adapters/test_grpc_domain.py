@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -40,6 +41,7 @@ from tests.fakes.remote_domain import (
 )
 from tests.harness.pki import TRUST_DOMAIN, Pki, pki, server_dns
 from tests.harness.remote import dialer, reached, remote_declaration, remote_process
+from tests.harness.rotation import put_pair, serial_of
 
 # Codes in which a transport, a proxy or a stopping server may speak as well as a method.
 TELL_NOTHING = ("unavailable", "deadline_exceeded", "cancelled")
@@ -256,13 +258,39 @@ class TestNothingWasSent:
         """A call whose time is up once the connection stands is not begun."""
         ticks = iter((0.0, 7.0))
         dialed = dialer()
-        late = Dialer(dialed.credentials, dialed.connect_timeout_s, lambda: next(ticks))
+        late = Dialer(dialed.certificate, dialed.connect_timeout_s, lambda: next(ticks))
         with (
             reached(remote_declaration(remote.address), late) as domain,
             pytest.raises(DomainUnreachable, match="no time was left"),
         ):
             domain.invoke(call("effect", deadline_s=5.0))
         assert remote.received == []
+
+
+def test_a_replaced_certificate_is_shown_to_the_domain(
+    remote: RemoteDomain, tmp_path: Path
+) -> None:
+    """Stage-3's own, without a restart and without a call that fails or is made twice."""
+    issuer = tmp_path / "issuer"
+    issuer.mkdir()
+    for name in ("ca.crt", "ca.key"):
+        shutil.copy(pki().file(name), issuer / name)
+    own = Pki(tmp_path)
+    shutil.copy(pki().file("ca.crt"), own.file("ca.crt"))
+    put_pair(pki().file("stage3"), own.file("stage3"))
+    issue_caller(issuer, "fresh", f"spiffe://{TRUST_DOMAIN}/stage3", datetime.now(UTC))
+    with reached(remote_declaration(remote.address), dialer(keys=own)) as domain:
+        domain.invoke(call("echo"))
+        before = remote.received[-1].certificate
+        fresh = put_pair(issuer / "fresh", own.file("stage3"))
+        made = 1
+        # The new connection takes over once it stands; the suite's own time limit ends this.
+        while serial_of(remote.received[-1].certificate) != fresh:
+            assert isinstance(domain.invoke(call("echo")), Output)
+            made += 1
+            assert len(remote.received) == made
+
+    assert serial_of(before) == serial_of(pki().file("stage3.crt").read_bytes()) != fresh
 
 
 def unreachable_until(attempt: Callable[[], Answer]) -> Answer:

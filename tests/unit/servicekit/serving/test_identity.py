@@ -1,7 +1,5 @@
 """The one URI SAN, part by part."""
 
-from collections.abc import Mapping, Sequence
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +9,6 @@ from servicekit.serving.identity import (
     IdentityKind,
     IdentityRefused,
     parse_identity,
-    peer_identity,
     verify_trust_domain,
 )
 
@@ -91,49 +88,6 @@ def test_no_text_makes_the_parser_fail_otherwise(text: str) -> None:
         return
     assert identity.uri == uri
     assert uri == f"spiffe://{DOMAIN}/{identity.kind}" + (f"/{identity.name}" * bool(identity.name))
-
-
-URI = f"spiffe://{DOMAIN}/client/alice".encode()
-GOOD: Mapping[str, Sequence[bytes]] = {
-    "ssl_tls_version": [b"TLSv1.3"],
-    "peer_uri": [URI],
-    "x509_subject_alternative_name": [URI],
-}
-
-
-def test_a_verified_peer_is_its_uri() -> None:
-    """The control of the refusals below."""
-    assert peer_identity(GOOD, DOMAIN).name == "alice"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"ssl_tls_version": []},
-        {"ssl_tls_version": [b"TLSv1.2"]},
-        {"ssl_tls_version": [b"TLSv1.3", b"TLSv1.2"]},
-        {"peer_uri": []},
-        {"peer_uri": [URI, URI]},
-        {"x509_subject_alternative_name": []},
-        {"x509_subject_alternative_name": [URI, b"alice.test"]},
-        {"x509_subject_alternative_name": [b"alice.test"]},
-        {"peer_uri": [b"\xff"], "x509_subject_alternative_name": [b"\xff"]},
-    ],
-)
-def test_a_peer_that_differs_in_one_fact_is_refused(
-    change: Mapping[str, Sequence[bytes]],
-) -> None:
-    """Each fact is required, and required to be the only one of its kind."""
-    with pytest.raises(IdentityRefused):
-        peer_identity({**GOOD, **change}, DOMAIN)
-
-
-@pytest.mark.parametrize("missing", sorted(GOOD))
-def test_a_peer_of_which_a_fact_is_not_known_is_refused(missing: str) -> None:
-    """A transport that does not tell is a transport that is not trusted."""
-    facts = {key: value for key, value in GOOD.items() if key != missing}
-    with pytest.raises(IdentityRefused):
-        peer_identity(facts, DOMAIN)
 
 
 @pytest.mark.parametrize("domain", ["", "Upper.test", "a/b", "a:1", "-a", "a-", "a b", "ä.test"])

@@ -28,7 +28,7 @@ def door(*, access: bool = True) -> Sequence[OrderedInterceptor]:
     """Build a door as a server would."""
     policy = CallPolicy(
         statuses=STATUSES,
-        access=AccessPolicy("stagegate.test", MethodTable({})) if access else None,
+        access=AccessPolicy("stagegate.test", MethodTable({}), lambda: 0) if access else None,
         logger=structlog.wrap_logger(structlog.WriteLogger(io.StringIO())),
         monotonic_s=lambda: 0.0,
         incident_id=lambda: "incident",
