@@ -1,4 +1,7 @@
-"""Measure the pair and the bare echo in turns, and print both: `python -m bench`."""
+"""Measure the pair and the bare echo in turns, and print both: `python -m bench`.
+
+`python -m bench overload` measures what an overload does to everybody.
+"""
 
 import argparse
 import tempfile
@@ -6,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from bench import overload
 from bench.durability import median_fdatasync_ms
 from bench.echo import Variant, make_certificates, running_echo
 from bench.load import Round
@@ -34,7 +38,12 @@ def main() -> None:
         default=Path("/var/tmp"),  # noqa: S108 - a new directory is made below it
         help="where stores are made; must be the disk that is meant, not memory",
     )
+    commands = parser.add_subparsers(title="other measurements")
+    overload.add_arguments(commands.add_parser("overload", description=overload.__doc__))
     chosen = parser.parse_args()
+    if "run" in chosen:
+        chosen.run(chosen)
+        return
     with tempfile.TemporaryDirectory(dir=chosen.directory) as made, ExitStack() as stack:
         directory = Path(made)
         contenders: dict[str, Contender] = {}

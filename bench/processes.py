@@ -33,10 +33,14 @@ class Process:
             raise RuntimeError(f"{self._name} ended with {self._child.wait()}")
         return line.strip()
 
-    def ask(self, line: str) -> str:
-        """Send one line and wait for the answer."""
+    def tell(self, line: str) -> None:
+        """Send one line."""
         self._in.write(line + "\n")
         self._in.flush()
+
+    def ask(self, line: str) -> str:
+        """Send one line and wait for the answer."""
+        self.tell(line)
         return self.read_line()
 
     def end_input(self) -> None:
@@ -74,6 +78,12 @@ def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process has had so far, in user and kernel mode."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mib(pid: int) -> float:
+    """Return how much memory a process holds, in MiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def pin(pid: int, cpu: int) -> None:

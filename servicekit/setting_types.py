@@ -25,9 +25,10 @@ class Section(BaseModel):
 class ListenerBounds(Section):
     """Bounds of a listener that carries plans."""
 
-    # A thread waits for the disk or another service most of its time; 32 keep one core busy.
-    threads: Annotated[int, Field(ge=1, le=512)] = 32
-    # Twice the threads: a short wait is cheaper than a refusal, a long one is not.
+    # Calls that run side by side. One waits for the disk or another service most of its time: 32
+    # keep one core busy, and 8 more are there when one client runs its whole share of 32.
+    threads: Annotated[int, Field(ge=1, le=512)] = 40
+    # Running and waiting for a turn: a short wait is cheaper than a refusal, a long one is not.
     max_in_flight: Annotated[int, Field(ge=1, le=4096)] = 64
     # Longest a call is served, and what a client without a deadline gets, in seconds.
     max_deadline_s: Annotated[float, Field(gt=0, le=3600)] = 300.0

@@ -243,7 +243,7 @@ def _clients_server(
         credentials=credentials,
         policy=policy,
         services=[servicer.register, health.register],
-        bounds=Bounds(settings.plans.threads, settings.plans.max_in_flight),
+        bounds=Bounds(settings.plans.threads, settings.plans.max_in_flight, settings.plans.share),
         reflection=[PLAN_SERVICE] if settings.reflection else (),
     )
 

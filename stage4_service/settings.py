@@ -6,9 +6,9 @@ Deliberately absent: a switch that turns validation, the log or a barrier off, a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from servicekit.setting_types import ListenerBounds, LogLevel, Section, TrustDomain
 from stage4_service.limits import PlanLimits
@@ -54,6 +54,27 @@ class Stage3(Section):
     connect_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
 
 
+class ClientBounds(ListenerBounds):
+    """Bounds of the listener that clients share."""
+
+    # Of `max_in_flight`, for one client, whatever its connections. Below `threads`, here and at
+    # Stage-3: however slow a client's plans are, another's run at once. Unset: four fifths of
+    # `threads`.
+    max_in_flight_per_caller: Annotated[int, Field(ge=1, le=4096)] | None = None
+
+    @property
+    def share(self) -> int:
+        """Return how many calls one client may have in flight."""
+        chosen = self.max_in_flight_per_caller
+        return max(1, self.threads * 4 // 5) if chosen is None else chosen
+
+    @model_validator(mode="after")
+    def _a_share_can_be_taken(self) -> Self:
+        if self.share > self.max_in_flight:
+            raise ValueError("max_in_flight_per_caller must be at most max_in_flight")
+        return self
+
+
 class Limits(Section):
     """Bounds of one plan document, inclusive; Stage-3 has its own and trusts nothing of these."""
 
@@ -89,7 +110,7 @@ class Stage4Settings(Section):
     # Serve and call without certificates, on loopback only, taking every caller for one client.
     insecure_loopback: bool = False
     stage3: Stage3 = Stage3()
-    plans: ListenerBounds = ListenerBounds()
+    plans: ClientBounds = ClientBounds()
     limits: Limits = Limits()
     refusals: Refusals = Refusals()
     # Seconds until a commit that is not durable seals the service.

@@ -1,8 +1,11 @@
 """How many calls one server holds at a time, and the small pool that says no to the rest.
 
-Deliberately absent: a queue without a bound, and a counter that a handler must remember to give
-back. What is counted is the pool's own tasks, so a call leaves however it ends: answered, failed,
-or cancelled before its handler ever ran.
+A place is a thread, so that a call that is let in learns at once whether it is refused for another
+reason. How many of those run side by side is asked later, see `turns`.
+
+Deliberately absent: a queue, and a counter that a handler must remember to give back. What is
+counted is the pool's own tasks, so a call leaves however it ends: answered, failed, or cancelled
+before its handler ever ran.
 """
 
 from collections.abc import Callable
@@ -10,6 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Condition
 from typing import Final, ParamSpec, TypeVar
+
+from servicekit.serving.caller_shares import CallerShares
+from servicekit.serving.turns import Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,27 +26,37 @@ REFUSAL_THREADS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The size of one server: threads, and calls held at a time (running and waiting)."""
+    """The size of one server: calls that run, calls held at a time (running and waiting).
+
+    `share` is how many of those one caller may hold, None for all of them. A share below
+    `pool_size` leaves every other caller a call that runs at once.
+    """
 
     pool_size: int = 32
     max_in_flight: int = 64
+    share: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse bounds that admit nothing, or leave threads that can never have work."""
+        """Refuse bounds that admit nothing, or that nothing can ever reach."""
         if self.pool_size < 1 or self.max_in_flight < self.pool_size:
             message = "bounds need 1 <= pool_size <= max_in_flight"
+            raise ValueError(message)
+        if self.share is not None and not 1 <= self.share <= self.max_in_flight:
+            message = "bounds need 1 <= share <= max_in_flight"
             raise ValueError(message)
 
 
 class CallPool(ThreadPoolExecutor):
-    """A thread pool that knows how many calls it holds."""
+    """A thread pool that knows how many calls it holds, and whose, and lets them run in turn."""
 
     def __init__(self, name: str, bounds: Bounds) -> None:
         """Make the pool and, beside it, the pool that refuses."""
-        super().__init__(max_workers=bounds.pool_size, thread_name_prefix=name)
+        super().__init__(max_workers=bounds.max_in_flight, thread_name_prefix=name)
         self.refusals = ThreadPoolExecutor(
             max_workers=REFUSAL_THREADS, thread_name_prefix=f"{name}-refusals"
         )
+        self.shares = None if bounds.share is None else CallerShares(bounds.share)
+        self.turns = Turns(bounds.pool_size)
         self._max_in_flight = bounds.max_in_flight
         self._in_flight = 0
         self._changed = Condition()

@@ -84,6 +84,17 @@ def carry(behavior: Any, call: Any) -> Any:  # noqa: ANN401 - as above
     return call
 
 
+def has_own_pool(handler: Handler) -> bool:
+    """Say whether a handler runs in threads that are not its server's."""
+    forms = (
+        handler.unary_unary,
+        handler.unary_stream,
+        handler.stream_unary,
+        handler.stream_stream,
+    )
+    return any(getattr(behavior, _POOL, None) is not None for behavior in forms)
+
+
 def refuse_with(
     refuse: Callable[[grpc.ServicerContext], NoReturn], pool: ThreadPoolExecutor | None = None
 ) -> Handler:

@@ -1,4 +1,4 @@
-"""The three bounds of a call: its time, its place in the server, and its request.
+"""The bounds of a call: its time, its place in the server, its request, and its turn.
 
 Deliberately absent: queues without an end, and any wait that the caller could prolong.
 """
@@ -12,11 +12,20 @@ import grpc
 
 from servicekit.serving.admission import CallPool
 from servicekit.serving.call_facts import CallFacts, identity_of, record_facts
-from servicekit.serving.call_scope import Continuation, Handler, carry, refuse_with, within
+from servicekit.serving.call_scope import (
+    Continuation,
+    Handler,
+    carry,
+    has_own_pool,
+    refuse_with,
+    within,
+)
+from servicekit.serving.caller_shares import CallerShares
 from servicekit.serving.interceptor_order import OrderedInterceptor
 from servicekit.serving.policy import DEADLINE_EXCEEDED, OVERLOADED, CallPolicy
 from servicekit.serving.read_watch import ReadWatch
 from servicekit.serving.status import WireError
+from servicekit.serving.turns import Turns
 
 
 class DeadlineInterceptor(OrderedInterceptor):
@@ -39,11 +48,7 @@ class DeadlineInterceptor(OrderedInterceptor):
 
     @contextmanager
     def _scope(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        # No deadline shows as None or as some 10^18 s, depending on gRPC's version.
-        told = context.time_remaining()
-        remaining_s = self._policy.deadline_max_s
-        if told is not None:
-            remaining_s = min(told, remaining_s)
+        remaining_s = _patience_s(context, self._policy.deadline_max_s)
         if remaining_s <= 0:
             self._policy.statuses.abort(
                 context, WireError(DEADLINE_EXCEEDED, "the deadline passed before anything began")
@@ -57,7 +62,7 @@ class DeadlineInterceptor(OrderedInterceptor):
 
 
 class AdmissionInterceptor(OrderedInterceptor):
-    """Refuses a call at once when the server already holds as many as it may."""
+    """Refuses a call when the server holds as many as it may, or as many of this caller's."""
 
     name: ClassVar[str] = "admission"
     after: ClassVar[tuple[str, ...]] = ("deadline",)
@@ -69,10 +74,31 @@ class AdmissionInterceptor(OrderedInterceptor):
     def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Decide on arrival, in gRPC's own thread, before the call takes a place in the pool."""
+        """Decide on arrival, in gRPC's own thread, before the call takes a place in the pool.
+
+        Whose call it is, is known in the call's own thread only, and there the share is asked: a
+        call over it gives its place back at once, since a place is a thread and waits for nobody.
+        """
         if self._pool.full:
             return refuse_with(self._refuse, self._pool.refusals)
-        return continuation(handler_call_details)
+        handler = continuation(handler_call_details)
+        shares = self._pool.shares
+        if handler is None or shares is None:
+            return handler
+        return within(handler, partial(self._scope, shares))
+
+    @contextmanager
+    def _scope(self, shares: CallerShares, context: grpc.ServicerContext) -> Iterator[None]:
+        identity = identity_of(context)
+        # A server that asks nobody has no callers to tell apart: they are one.
+        caller = "" if identity is None else identity.uri
+        if not shares.take(caller):
+            message = "this caller has as many calls in flight as it may; nothing was done"
+            self._policy.statuses.abort(context, WireError(OVERLOADED, message))
+        try:
+            yield
+        finally:
+            shares.give_back(caller)
 
     def _refuse(self, context: grpc.ServicerContext) -> NoReturn:
         self._policy.statuses.abort(
@@ -141,3 +167,46 @@ class RequestInterceptor(OrderedInterceptor):
             context,
             WireError(self._policy.malformed_reason, "the request is not the declared message"),
         )
+
+
+class TurnInterceptor(OrderedInterceptor):
+    """Lets a call whose request is here run when it is its turn."""
+
+    name: ClassVar[str] = "turn"
+    after: ClassVar[tuple[str, ...]] = ("request",)
+
+    def __init__(self, policy: CallPolicy, turns: Turns) -> None:
+        self._policy = policy
+        self._turns = turns
+
+    def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """Make a handler wait for its turn, unless it brings threads of its own."""
+        handler = continuation(handler_call_details)
+        if handler is None or has_own_pool(handler):
+            return handler
+        return within(handler, self._scope)
+
+    @contextmanager
+    def _scope(self, context: grpc.ServicerContext) -> Iterator[None]:
+        if not self._turns.enter(_patience_s(context, self._policy.deadline_max_s)):
+            self._policy.statuses.abort(
+                context, WireError(DEADLINE_EXCEEDED, "the deadline passed before anything began")
+            )
+        try:
+            if not context.is_active():
+                context.abort(grpc.StatusCode.CANCELLED, "the caller left before anything began")
+            yield
+        finally:
+            self._turns.leave()
+
+
+def _patience_s(context: grpc.ServicerContext, max_s: float) -> float:
+    """Return the seconds that the caller still waits, at most `max_s`, at least none."""
+    # No deadline shows as None or as some 10^18 s, depending on gRPC's version.
+    told = context.time_remaining()
+    remaining_s = max_s
+    if told is not None:
+        remaining_s = max(0.0, min(told, max_s))
+    return remaining_s

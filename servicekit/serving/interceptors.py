@@ -7,10 +7,12 @@ The order, outermost first, and why each stands where it stands:
 3. identity: who is calling, before anything depends on it.
 4. method: whether this caller may call this method, before a byte of the request is read.
 5. deadline: how long anybody waits, so that a call that is already too late starts nothing.
-6. admission: whether there is room. The room is measured when the call arrives; the refusal is
-   given in a pool of its own, after the questions above, so an overload tells a stranger nothing.
-7. request: reads and parses the message, innermost, so a refused caller's bytes are never read
-   and cannot hold a thread.
+6. admission: whether there is room, and room for this caller. The room is measured when the call
+   arrives; the refusal is given in a pool of its own, after the questions above, so an overload
+   tells a stranger nothing.
+7. request: reads and parses the message, so a refused caller's bytes are never read.
+8. turn: how many calls run side by side, innermost, so that a caller who sends slowly, or is
+   refused, takes nobody's turn.
 
 Deliberately absent: retries, metadata as a source of authority, and exception text on the wire.
 """
@@ -21,6 +23,7 @@ from servicekit.serving.capacity import (
     AdmissionInterceptor,
     DeadlineInterceptor,
     RequestInterceptor,
+    TurnInterceptor,
 )
 from servicekit.serving.interceptor_order import OrderedInterceptor, assert_order
 from servicekit.serving.policy import CallPolicy
@@ -42,6 +45,7 @@ def build_interceptors(
         DeadlineInterceptor(policy),
         AdmissionInterceptor(policy, pool),
         RequestInterceptor(policy, watch),
+        TurnInterceptor(policy, pool.turns),
     ]
     assert_order(chain)
     return tuple(chain)

@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from stage3_service.execution.execute_plan import PlanExecutor
     from stage3_service.settings import Stage3Settings
 
-_OPERATOR_THREADS: Final = 4
+# One operator who reads the log without a pause holds half of what runs, and Revoke has the rest.
+_OPERATOR_BOUNDS: Final = Bounds(pool_size=8, max_in_flight=16, share=4)
 _PROBE_THREADS: Final = 2
 
 
@@ -113,7 +114,7 @@ class Listeners:
                 ),
                 health.register,
             ),
-            bounds=Bounds(_OPERATOR_THREADS, 4 * _OPERATOR_THREADS),
+            bounds=_OPERATOR_BOUNDS,
             reflection=(
                 (
                     method_tables.TOKEN_SERVICE,

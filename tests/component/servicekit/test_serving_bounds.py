@@ -10,8 +10,11 @@ import pytest
 
 from servicekit.serving.admission import Bounds, CallPool
 from servicekit.serving.call_facts import call_facts
+from servicekit.serving.channel import open_channel
 from servicekit.serving.read_watch import ReadWatch
+from servicekit.serving.turns import Turns
 from tests.component.servicekit.serving_world import (
+    SERVER_NAME,
     Gate,
     World,
     call,
@@ -138,6 +141,182 @@ class TestOverload:
         with pytest.raises(RuntimeError):
             pool.submit(lambda: None)
         assert pool.in_flight == 0
+
+
+class TestShares:
+    """The bound on what one caller has in flight."""
+
+    def test_a_caller_that_takes_all_it_can_leaves_room_for_another(self, world: World) -> None:
+        """Its share is taken, on two connections; the next is refused, and another's call runs."""
+        gate = Gate()
+        server = world.serve(
+            {"Get": gate, "Quick": lambda request, _context: request}, bounds=Bounds(4, 6, share=3)
+        )
+        greedy = [world.channel(server), world.channel(server)]
+        held = [start(greedy[number % 2], "Get") for number in range(3)]
+        gate.wait_until_entered(3)
+        for channel in greedy:
+            error = failure(channel, "Quick", timeout=FAST_S)
+            assert (error.code, error.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+            assert "this caller" in error.message
+        other = world.channel(server, world.authority.caller("client/bob"))
+        assert call(other, "Quick", b"let in") == b"let in"
+        gate.open.set()
+        assert [future.result(timeout=10) for future in held] == [b"through"] * 3
+        assert call(greedy[0], "Quick", b"again") == b"again"
+
+    def test_without_a_share_the_same_caller_takes_the_whole_server(self, world: World) -> None:
+        """The control: the other caller, who did nothing, is refused."""
+        gate = Gate()
+        server = world.serve(
+            {"Get": gate, "Quick": lambda request, _context: request}, bounds=Bounds(4, 6)
+        )
+        greedy = world.channel(server)
+        held = [start(greedy, "Get") for _ in range(6)]
+        _wait_for(lambda: server.in_flight == 6)
+        other = world.channel(server, world.authority.caller("client/bob"))
+        assert failure(other, "Quick", timeout=FAST_S).reason == "OVERLOADED"
+        gate.open.set()
+        assert [future.result(timeout=10) for future in held] == [b"through"] * 6
+
+    def test_a_share_is_refused_while_every_turn_is_taken(self, world: World) -> None:
+        """Two callers' calls fill what runs; a third of the first is refused, and waits for none.
+
+        A share that were asked behind the running calls would answer when the gate opens, which
+        is after this call's patience.
+        """
+        gate = Gate()
+        server = world.serve({"Get": gate}, bounds=Bounds(2, 6, share=2))
+        first = world.channel(server)
+        second = world.channel(server, world.authority.caller("client/bob"))
+        held = [start(channel, "Get") for channel in (first, first, second, second)]
+        gate.wait_until_entered(2)
+        _wait_for(lambda: server.in_flight == 4)
+        assert failure(first, "Get", timeout=FAST_S).reason == "OVERLOADED"
+        gate.open.set()
+        assert [future.result(timeout=10) for future in held] == [b"through"] * 4
+
+    def test_a_share_is_given_back_however_a_call_ends(self, world: World) -> None:
+        """Answered, failed, cancelled: three times as many calls as the share, and room again."""
+
+        def fail(_request: bytes, _context: grpc.ServicerContext) -> bytes:
+            raise ValueError("not a refusal")
+
+        gate = Gate()
+        server = world.serve(
+            {"Fail": fail, "Get": gate, "Quick": lambda request, _context: request},
+            bounds=Bounds(2, 4, share=1),
+        )
+        channel = world.channel(server)
+        for _ in range(3):
+            assert call(channel, "Quick", b"x") == b"x"
+            _wait_for(lambda: server.in_flight == 0)
+            assert failure(channel, "Fail").reason == "INTERNAL"
+            _wait_for(lambda: server.in_flight == 0)
+            leaving = start(channel, "Get")
+            gate.wait_until_entered(1)
+            leaving.cancel()
+            gate.open.set()
+            _wait_for(lambda: server.in_flight == 0)
+            gate.open.clear()
+
+    def test_probes_are_one_caller(self, world: World) -> None:
+        """A server that asks nobody bounds everybody together."""
+        gate = Gate()
+        server = world.serve(
+            {"Get": gate},
+            policy=world.policy(access=None),
+            credentials=None,
+            bounds=Bounds(2, 4, share=1),
+        )
+        channel = open_channel(server.address, None, SERVER_NAME)
+        world.channels.append(channel)
+        held = start(channel, "Get")
+        gate.wait_until_entered(1)
+        assert failure(channel, "Get", timeout=FAST_S).reason == "OVERLOADED"
+        gate.open.set()
+        assert held.result(timeout=10) == b"through"
+
+    @pytest.mark.parametrize("share", [0, -1, 9])
+    def test_a_share_that_cannot_be_taken_is_refused(self, share: int) -> None:
+        """Nothing at all, or more than there is."""
+        with pytest.raises(ValueError, match="share"):
+            Bounds(4, 8, share)
+
+
+class TestTurns:
+    """The bound on what runs side by side."""
+
+    def test_a_caller_who_sends_nothing_takes_nobodys_turn(self, world: World) -> None:
+        """One turn, and a call that waits for its request: another call runs meanwhile."""
+        server = world.serve({"Get": lambda request, _context: request}, bounds=Bounds(1, 2))
+        channel = world.channel(server)
+        silence = threading.Event()
+
+        def nothing() -> Iterator[bytes]:
+            silence.wait(30)
+            yield from ()
+
+        silent = channel.stream_unary(full("Get")).future(nothing(), timeout=30)
+        _wait_for(lambda: server.in_flight == 1)
+        assert call(channel, "Get", b"runs", timeout=FAST_S) == b"runs"
+        silence.set()
+        silent.cancel()
+
+    def test_a_call_whose_caller_left_while_it_waited_does_not_run(self, world: World) -> None:
+        """Its turn goes to the next, and the access log says that it was cancelled."""
+        gate = Gate()
+        ran: list[bytes] = []
+
+        def note(request: bytes, _context: grpc.ServicerContext) -> bytes:
+            ran.append(request)
+            return request
+
+        server = world.serve({"Get": gate, "Note": note}, bounds=Bounds(1, 3))
+        channel = world.channel(server)
+        held = start(channel, "Get")
+        gate.wait_until_entered(1)
+        leaving = channel.unary_unary(full("Note")).future(b"left", timeout=30)
+        _wait_for(lambda: server.in_flight == 2)
+        leaving.cancel()
+        staying = channel.unary_unary(full("Note")).future(b"stays", timeout=30)
+        _wait_for(lambda: server.in_flight == 3)
+        gate.open.set()
+        assert held.result(timeout=10) == b"through"
+        assert staying.result(timeout=10) == b"stays"
+        _wait_for(lambda: server.in_flight == 0)
+        assert ran == [b"stays"]
+        assert "CANCELLED" in [line["code"] for line in world.lines()]
+
+    def test_turns_are_handed_over_in_the_order_of_arrival(self) -> None:
+        """Ten wait; each that leaves lets the oldest in, and a newcomer cannot overtake them."""
+        turns = Turns(1)
+        assert turns.enter(0)
+        order: list[int] = []
+
+        def run(number: int) -> None:
+            assert turns.enter(30)
+            order.append(number)
+            turns.leave()
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(10)]
+        for number, thread in enumerate(threads):
+            thread.start()
+            _wait_for(lambda expected=number + 1: len(turns._waiting) == expected)
+        assert not turns.enter(0)
+        turns.leave()
+        for thread in threads:
+            thread.join(10)
+        assert order == list(range(10))
+        assert turns.enter(0)
+
+    def test_a_wait_that_ends_takes_no_turn_with_it(self) -> None:
+        """Whoever gave up is passed over."""
+        turns = Turns(1)
+        assert turns.enter(0)
+        assert not turns.enter(0.01)
+        turns.leave()
+        assert turns.enter(0)
 
 
 class TestDeadline:

@@ -20,7 +20,7 @@ from servicekit.serving.policy import REQUIRED_REASONS, AccessPolicy, CallPolicy
 from servicekit.serving.read_watch import ReadWatch
 from servicekit.serving.status import StatusTable
 
-FULL = ("shield", "access_log", "identity", "method", "deadline", "admission", "request")
+FULL = ("shield", "access_log", "identity", "method", "deadline", "admission", "request", "turn")
 STATUSES = StatusTable("d", dict.fromkeys(REQUIRED_REASONS, grpc.StatusCode.INTERNAL))
 
 
@@ -66,7 +66,7 @@ def test_a_door_that_asks_nobody_lacks_only_the_two_questions() -> None:
 
 
 def test_every_other_order_is_refused() -> None:
-    """Of all the ways to arrange the seven, exactly one starts."""
+    """Of all the ways to arrange the eight, exactly one starts."""
     assert [names for names in itertools.permutations(FULL) if starts(names)] == [FULL]
 
 
