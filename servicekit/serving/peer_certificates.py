@@ -1,11 +1,13 @@
-"""Who a connection's peer is, and whether its certificate is valid now, asked of every call.
+"""Who a connection's peer is, and whether its certificate has expired, asked of every call.
 
 A handshake asks whether a certificate is valid once, and a connection may stay open for months
 after. Here every call asks again. Parsing is done once for each certificate and remembered, within
 a bound; the names it is remembered under are all that an answer depends on, and the answer's only
 further input, the time, is never remembered.
 
-Deliberately absent: revocation lists, and trust in a certificate that no handshake has verified.
+Deliberately absent: the beginning of a certificate's life, which the handshake asked and which only
+a clock that was set back can undo: that must not shut out the operators who are needed then. Also
+revocation lists, and trust in a certificate that no handshake has verified.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 @dataclass(frozen=True, slots=True)
 class _Peer:
     identity: Identity
-    valid_from_us: int
     expires_us: int
 
 
@@ -43,12 +44,12 @@ class PeerCertificates:
         self._peer = lru_cache(maxsize=REMEMBERED_MAX)(self._read)
 
     def identity(self, auth_context: Mapping[str, Sequence[bytes]], now_us: int) -> Identity:
-        """Return the caller that a verified TLS 1.3 peer certificate names, if it is valid now.
+        """Return the caller that a verified TLS 1.3 peer certificate names, until it expires.
 
         The TLS version is asked here because gRPC lets a server only observe it, never choose it.
 
         Raises:
-            IdentityRefused: no TLS 1.3, no certificate, one that is not valid at `now_us`, not
+            IdentityRefused: no TLS 1.3, no certificate, one that has expired at `now_us`, not
                 exactly one SAN, or not a known identity.
         """
         if list(auth_context.get("ssl_tls_version", ())) != [b"TLSv1.3"]:
@@ -62,9 +63,6 @@ class PeerCertificates:
         if now_us >= peer.expires_us:
             description = f"the certificate of {peer.identity.uri} has expired"
             raise IdentityRefused(description)
-        if now_us < peer.valid_from_us:
-            description = f"the certificate of {peer.identity.uri} is not valid yet"
-            raise IdentityRefused(description)
         return peer.identity
 
     def _read(
@@ -72,15 +70,11 @@ class PeerCertificates:
     ) -> _Peer:
         identity = certified_identity(uris, names, self._trust_domain)
         if len(pem) != 1:
-            description = "the connection shows no certificate whose validity could be asked"
+            description = "the connection shows no certificate whose expiry could be asked"
             raise IdentityRefused(description)
         try:
             certificate = x509.load_pem_x509_certificate(pem[0])
         except ValueError:
             description = "the certificate cannot be read"
             raise IdentityRefused(description) from None
-        return _Peer(
-            identity,
-            (certificate.not_valid_before_utc - _EPOCH) // _MICROSECOND,
-            (certificate.not_valid_after_utc - _EPOCH) // _MICROSECOND,
-        )
+        return _Peer(identity, (certificate.not_valid_after_utc - _EPOCH) // _MICROSECOND)
