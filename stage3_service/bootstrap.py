@@ -24,7 +24,8 @@ from servicekit.serving.tls import (
     read_caller_credential,
     read_server_credential,
 )
-from servicekit.store.errors import StoreCorrupt, StoreExists, StorePoisoned
+from servicekit.store.errors import KeyRefused, StoreCorrupt, StoreExists, StorePoisoned
+from servicekit.store.key_ring_file import create_key_ring, read_key_ring
 from servicekit.store.ledger import Ledger
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.grpc_domain import Dialer
@@ -34,18 +35,21 @@ from stage3_service.adapters.registry import (
     create_domain_state,
     open_domains,
 )
-from stage3_service.audit.journal import Journal, JournalUnavailable
+from stage3_service.audit.journal import Journal, JournalUnavailable, OutcomeDamaged
 from stage3_service.authorization.denial_budget import DenialAllowance, DenialBudget
 from stage3_service.domains.declarations_reading import DeclarationsRefused
 from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
 from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
+from stage3_service.execution.outcome_key import adopt_outcome_key
 from stage3_service.execution.record_violation import record_suppressed
 from stage3_service.execution.recover import recover
 from stage3_service.settings import CONNECT_TIMEOUT_S, STORE_FILE, Stage3Settings
 from stage3_service.store.instants import from_us
 from stage3_service.store.operator_reads import SqliteOperatorReads
+from stage3_service.store.outcome_keys import missing_key
+from stage3_service.store.plan_rows import PlanRows
 from stage3_service.store.schema import SCHEMA
 from stage3_service.store.sqlite_journal import SqliteJournalStore
 from stage3_service.store.state_check import state_problem
@@ -133,11 +137,20 @@ def now_utc(clock: Clock) -> datetime:
     return from_us(clock.now_us())
 
 
-def create_state(settings: Stage3Settings, *, clock: Clock | None = None) -> tuple[Path, ...]:
+def create_state(
+    settings: Stage3Settings,
+    *,
+    clock: Clock | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> tuple[Path, ...]:
     """Create what is missing of the store and of what declared domains keep on disk; return it.
 
+    A new store gets a new key ring, unless one was put there before. A ring that is gone is not
+    made anew beside a store: it would open nothing.
+
     Raises:
-        StoreError: a store is there already and nothing is missing, or it cannot be created.
+        StoreError: a store is there already and nothing is missing, or it cannot be created, or the
+            key ring that is there cannot be used.
         NotebookRefused: what a domain keeps is there and cannot be used.
         DeclarationsRefused: the domains file has problems.
     """
@@ -145,8 +158,9 @@ def create_state(settings: Stage3Settings, *, clock: Clock | None = None) -> tup
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = settings.state_dir / STORE_FILE
     if not os.path.lexists(store):
+        keys = _create_keys(settings.outcome_key_file, entropy)
         Ledger.create(store, SCHEMA, now_us=(clock or SystemClock()).now_us())
-        return (store, *create_domain_state(catalogue, settings.state_dir))
+        return (*keys, store, *create_domain_state(catalogue, settings.state_dir))
     created = create_domain_state(catalogue, settings.state_dir)
     if not created:
         raise StoreExists(
@@ -154,6 +168,14 @@ def create_state(settings: Stage3Settings, *, clock: Clock | None = None) -> tup
             advice="Serve from it, or choose another path; nothing is ever replaced.",
         )
     return created
+
+
+def _create_keys(file: Path, entropy: Callable[[int], bytes]) -> tuple[Path, ...]:
+    if os.path.lexists(file):
+        read_key_ring(file, entropy)
+        return ()
+    create_key_ring(file, entropy)
+    return (file,)
 
 
 def build_stage3(
@@ -172,7 +194,8 @@ def build_stage3(
     `vfs` names the SQLite VFS of the store, for a disk that is not the machine's own.
 
     Raises:
-        StoreError: the store is missing, held by another process, damaged, or of another version.
+        StoreError: the store is missing, held by another process, damaged, or of another version;
+            or the key ring cannot be used, or lacks a key of stored outcomes.
         DeclarationsRefused, NotebookRefused: a domain cannot be opened as declared.
         CredentialRefused, ListenRefused, AddressRefused: a listener cannot be opened.
     """
@@ -183,6 +206,7 @@ def build_stage3(
     dialer = _dialer(settings, catalogue, clock, log)
     if dialer is not None and dialer.certificate is not None:
         certificates["domain_client"] = dialer.certificate
+    ring = read_key_ring(settings.outcome_key_file, entropy)
     ledger = Ledger.open(
         settings.state_dir / STORE_FILE,
         SCHEMA,
@@ -195,8 +219,15 @@ def build_stage3(
         opened.callback(ledger.close)
         if (problem := ledger.read(state_problem)) is not None:
             raise StoreCorrupt(f"{settings.state_dir / STORE_FILE}: {problem}", advice=_EVIDENCE)
+        if (key_id := ledger.read(lambda reader: missing_key(reader, ring))) is not None:
+            raise KeyRefused(
+                f"{settings.outcome_key_file} lacks the key {key_id} of outcomes in the store",
+                advice="Name the key ring of this store, or restore the ring from its backup.",
+            )
         rows = TokenRows()
-        journal = Journal(SqliteJournalStore(ledger, rows))
+        journal = Journal(SqliteJournalStore(ledger, rows, PlanRows(ring)))
+        if adopt_outcome_key(journal, ring.current):
+            log.info("another key seals outcomes from here on", key_id=ring.current)
         recovered = recover(journal)
         late = LateAnswers(journal, entropy)
         domains = open_domains(
@@ -329,7 +360,7 @@ def _recording_late(late: LateAnswers, log: FilteringBoundLogger) -> Callable[[s
     def deliver(idempotency_key: str, answer: Answer) -> None:
         try:
             late.deliver(idempotency_key, answer)
-        except JournalUnavailable as unavailable:
+        except (JournalUnavailable, OutcomeDamaged) as unavailable:
             log.error(  # noqa: TRY400 - the sentence says it all; a trace adds nothing
                 "a late answer was not recorded", key=idempotency_key, error=str(unavailable)
             )

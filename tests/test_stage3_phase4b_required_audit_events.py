@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import pytest
 from stagegate.stage3.v1 import audit_service_pb2, operator_service_pb2
 
 from servicekit.canonical_json import canonicalize
+from servicekit.store.key_ring_file import add_key
 from stage3_service.audit.event import EventType, NewEvent, Status
 from tests.fakes.domains import trial_domain
 from tests.harness.stage3 import running_stage3, stage3_settings, step
@@ -85,7 +87,7 @@ PATHS: dict[str, tuple[Callable[[Stage3UnderTest, ManualClock], None], str]] = {
     "SERVICE_HALTED": (_a_halt, "success"),
     "SERVICE_RESUMED": (_a_resumption, "success"),
 }
-ELSEWHERE = {"LATE_OUTCOME", "DENIALS_SUPPRESSED"}
+ELSEWHERE = {"LATE_OUTCOME", "DENIALS_SUPPRESSED", "KEY_ROTATED"}
 """Types whose paths need a set-up of their own; see the classes below."""
 
 
@@ -148,6 +150,18 @@ class TestEveryTypeHasAPath:
             assert len(stage3.events(event_type="EXECUTION_DENIED")) == 3
         assert reasons == ["TOKEN_NOT_ACCEPTED"] * 3 + ["OVERLOADED"] * 7
         assert [event["additional_data"]["count"] for event in suppressed] == [7]
+
+    def test_a_start_with_another_key_is_recorded(self, tmp_path: Path) -> None:
+        """The first key of a store is no event, a later one is, and only its name is in it."""
+        keys = stage3_settings(tmp_path).outcome_key_file
+        with running_stage3(tmp_path) as stage3:
+            assert stage3.events() == []
+        add_key(keys, os.urandom)
+        with running_stage3(tmp_path, create=False) as stage3:
+            (event,) = stage3.events()
+        assert (event["event_type"], event["status"]) == ("KEY_ROTATED", "success")
+        assert set(event["additional_data"]) == {"key_id", "previous_key_id"}
+        assert keys.read_text().splitlines()[-1] not in json.dumps(event)
 
     def test_a_thousand_denied_calls_do_not_fill_the_log(self, tmp_path: Path) -> None:
         """With the default budget a thousand refusals leave fewer than two hundred events."""

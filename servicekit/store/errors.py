@@ -8,6 +8,7 @@ from typing import ClassVar
 __all__ = [
     "ClockStepped",
     "CommitOverdue",
+    "KeyRefused",
     "StoreClosed",
     "StoreCorrupt",
     "StoreError",
@@ -59,6 +60,12 @@ class StoreTooNew(StoreError):
 
 class StoreTooOld(StoreError):
     """The store was written by an older version of this program."""
+
+    exit_code: ClassVar[int] = 78
+
+
+class KeyRefused(StoreError):
+    """The keys that stored values are sealed with are missing, malformed, exposed or others."""
 
     exit_code: ClassVar[int] = 78
 

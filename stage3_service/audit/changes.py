@@ -96,10 +96,21 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class PlanEnded:
-    """Store the outcome; no step runs any more."""
+    """Store the outcome, bound to its request; no step runs any more."""
 
     plan_id: str
+    scope: RequestScope
+    plan_digest: bytes
+    token_key: bytes = field(repr=False)
     outcome: PlanOutcome
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeKeyAdopted:
+    """Note the key that outcomes are sealed with from here on."""
+
+    key_id: str
     at: datetime
 
 
@@ -127,6 +138,7 @@ Change = (
     | PlanRefused
     | StepStarted
     | PlanEnded
+    | OutcomeKeyAdopted
     | ServiceHalted
     | ServiceResumed
 )

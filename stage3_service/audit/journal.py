@@ -58,6 +58,9 @@ class Snapshot(Protocol):
     def plan(self, plan_id: str) -> PlanRecord | None:
         """Return the admitted plan with this identifier."""
 
+    def outcome_key(self) -> str | None:
+        """Return the name of the key that outcomes are sealed with, if one was noted."""
+
     def running_plans(self, token_id: str | None = None) -> Sequence[PlanRecord]:
         """Return the plans without an outcome, of one token where it is given."""
 
@@ -107,6 +110,10 @@ class JournalUnavailable(Exception):
     """Say that a record could not be made durable; whether it is, is not known."""
 
 
+class OutcomeDamaged(Exception):
+    """Say that a stored outcome cannot be told: it was changed, or moved to another plan."""
+
+
 class JournalStore(Protocol):
     """Keep the log and the state beside it.
 
@@ -120,6 +127,7 @@ class JournalStore(Protocol):
 
         Raises:
             JournalUnavailable: the store has failed, or overran its deadline. Nothing may go on.
+            OutcomeDamaged: `work` asked about a plan whose outcome cannot be told.
         """
 
 

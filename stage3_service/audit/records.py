@@ -24,7 +24,10 @@ class RequestScope:
 
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
-    """Hold an admitted plan. `outcome` is None while it runs, `running_step` while none runs."""
+    """Hold an admitted plan. `running_step` is None while no step runs.
+
+    `outcome` and `ended_at` are None while the plan runs.
+    """
 
     plan_id: str
     scope: RequestScope
@@ -34,6 +37,7 @@ class PlanRecord:
     steps: int
     running_step: int | None
     outcome: PlanOutcome | None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

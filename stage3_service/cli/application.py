@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from servicekit.cli.entry import run_command_line
-from stage3_service.cli import audit, certificates, domains, operate, serve, state, tokens
+from stage3_service.cli import audit, certificates, domains, keys, operate, serve, state, tokens
 
 if TYPE_CHECKING:
     from servicekit.cli.failure import CommandFailed
@@ -38,6 +38,7 @@ app.command("resume")(operate.resume)
 app.add_typer(tokens.app, name="token")
 app.add_typer(audit.app, name="audit")
 app.add_typer(domains.app, name="domain")
+app.add_typer(keys.app, name="key")
 
 
 def main() -> int:

@@ -18,6 +18,10 @@ _TEMPLATE: Final = """\
 # Holds the store and the state of builtin domains; `stage3 init` made it.
 state_dir = {state_dir}
 
+# The keys that stored outcomes are sealed with; `stage3 init` made them. Keep a copy, and keep it
+# apart from copies of the store: without these keys nothing starts.
+outcome_key_file = {outcome_key_file}
+
 # The deployment's name in every identity, spiffe://<trust domain>/...
 trust_domain = {trust_domain}
 
@@ -69,6 +73,7 @@ operator = ["issuer", "revoker", "auditor", "halter"]
 def starter_settings(
     *,
     state_dir: Path,
+    outcome_key_file: Path,
     trust_domain: str,
     certificates: Path,
     domains_file: Path | None,
@@ -81,6 +86,7 @@ def starter_settings(
 
     return _TEMPLATE.format(
         state_dir=_quote(state_dir),
+        outcome_key_file=_quote(outcome_key_file),
         trust_domain=_quote(trust_domain),
         domains_file=(
             '# domains_file = "domains.toml"'

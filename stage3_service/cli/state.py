@@ -1,4 +1,4 @@
-"""`stage3 init`: the settings, the store and what domains keep on disk, made once.
+"""`stage3 init`: settings, the key of outcomes, the store and what domains keep, made once.
 
 Deliberately absent: making any of it while serving. A store that vanished must not be taken for one
 that never was.
@@ -36,7 +36,7 @@ def init(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Create the store, the state of builtin domains and, without --config, a settings file.
+    """Create the key of outcomes, the store, the state of domains and, without --config, settings.
 
     Nothing is overwritten. With --config the settings are read and only the state is made: all of
     it, or, beside a store that is there, what newly declared domains lack.
@@ -65,6 +65,7 @@ def _settings_text(
     certificates = (certificates or home / "certs").absolute()
     return starter_settings(
         state_dir=home / "stage3",
+        outcome_key_file=home / "outcome.keys",
         trust_domain=trust_domain_of(certificates),
         certificates=certificates,
         domains_file=None if domains_file is None else domains_file.absolute(),

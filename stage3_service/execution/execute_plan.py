@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from servicekit.invariant import invariant
-from stage3_service.audit.journal import JournalUnavailable
+from stage3_service.audit.journal import JournalUnavailable, OutcomeDamaged
 from stage3_service.errors import Reason, Refusal
 from stage3_service.execution.admit import (
     Admitted,
@@ -212,6 +212,12 @@ class PlanExecutor:
                 Reason.AUDIT_UNAVAILABLE,
                 "the audit log cannot be written; nothing was started",
             ) from unavailable
+        except OutcomeDamaged as damaged:
+            raise Refusal(
+                Reason.LOG_CORRUPT,
+                "the stored outcome of this request_id was changed in the store and cannot be "
+                "told; nothing was executed now",
+            ) from damaged
 
 
 def _result(results: list[bytes]) -> bytes:

@@ -76,7 +76,17 @@ class Draft:
 
     def end(self, outcome: PlanOutcome) -> Writes[PlanOutcome | None]:
         """Return the writes of a plan that ends here."""
-        self.changes.append(PlanEnded(self.run.submission.plan_id, outcome, self.now))
+        run = self.run
+        self.changes.append(
+            PlanEnded(
+                plan_id=run.submission.plan_id,
+                scope=run.scope,
+                plan_digest=run.plan.digest,
+                token_key=run.submission.token_key,
+                outcome=outcome,
+                at=self.now,
+            )
+        )
         return Writes(outcome, tuple(self.events), tuple(self.changes))
 
     def start(self, step: AuthorizedStep) -> Writes[PlanOutcome | None]:

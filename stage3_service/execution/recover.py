@@ -59,4 +59,11 @@ def _close(plan: PlanRecord, now: datetime) -> tuple[NewEvent, PlanEnded]:
         message="the service stopped while this step was running; look at its domain whether "
         f"{plan.plan_id}/{plan.running_step} had its effect",
     )
-    return event, PlanEnded(plan.plan_id, outcome, now)
+    return event, PlanEnded(
+        plan_id=plan.plan_id,
+        scope=plan.scope,
+        plan_digest=plan.plan_digest,
+        token_key=plan.token_key,
+        outcome=outcome,
+        at=now,
+    )

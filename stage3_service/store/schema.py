@@ -6,7 +6,7 @@ from servicekit.store.schema import Schema
 
 SCHEMA = Schema(
     name="stage3",
-    version=1,
+    version=2,
     statements=(
         # `document` is the immutable token; the columns are what becomes of it.
         """
@@ -38,6 +38,7 @@ SCHEMA = Schema(
             PRIMARY KEY (token_id, started_us, plan_id)
         ) STRICT, WITHOUT ROWID
         """,
+        # What the plan was answered is in `sealed`, under the key `key_id`, bound to this row.
         """
         CREATE TABLE plans (
             plan_id TEXT PRIMARY KEY,
@@ -53,16 +54,24 @@ SCHEMA = Schema(
             ended_us INTEGER,
             kind TEXT,
             effects TEXT,
-            result_json BLOB,
             reason TEXT,
             step INTEGER,
-            message TEXT
+            key_id TEXT,
+            sealed BLOB
         ) STRICT
         """,
         "CREATE UNIQUE INDEX plans_by_request ON plans (caller, user_id, request_id)",
         "CREATE INDEX plans_running ON plans (token_id) WHERE kind IS NULL",
         # An identifier is spent by a refusal too: a plan has one terminal event.
         "CREATE TABLE refused_plans (plan_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
+        # Names of the keys that sealed outcomes, in order: the last one is in use.
+        """
+        CREATE TABLE outcome_keys (
+            number INTEGER PRIMARY KEY,
+            key_id TEXT NOT NULL,
+            since_us INTEGER NOT NULL
+        ) STRICT
+        """,
         # Salts live outside the tree so that a value can be erased without touching it.
         """
         CREATE TABLE salts (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stage3_service.audit.records import HaltState, PlanRecord, TokenRecord
 from stage3_service.store.instants import from_us, to_us
-from stage3_service.store.plan_rows import PLAN_COLUMNS, decode_plan
+from stage3_service.store.plan_rows import PLAN_COLUMNS, PlanRows
 from stage3_service.store.token_rows import TOKEN_COLUMNS, TokenRows
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _PLAN_BY_REQUEST = (
 _PLAN_BY_ID = f"SELECT {PLAN_COLUMNS} FROM plans WHERE plan_id = ?"  # noqa: S608 - a constant
 _RUNNING = f"SELECT {PLAN_COLUMNS} FROM plans WHERE kind IS NULL ORDER BY admitted_us, plan_id"  # noqa: S608 - a constant
 _RUNNING_OF_TOKEN = f"SELECT {PLAN_COLUMNS} FROM plans WHERE kind IS NULL AND token_id = ? ORDER BY admitted_us, plan_id"  # noqa: E501, S608 - a constant
+_KEY_IN_USE = "SELECT key_id FROM outcome_keys ORDER BY number DESC LIMIT 1"
 
 CLOCK_HALT = "clock"
 
@@ -35,11 +36,12 @@ CLOCK_HALT = "clock"
 class SqliteSnapshot:
     """Answer a decision's questions from one turn; see `audit.journal.Snapshot`."""
 
-    __slots__ = ("_asked", "_tokens", "_turn", "now")
+    __slots__ = ("_asked", "_plans", "_tokens", "_turn", "now")
 
-    def __init__(self, turn: Turn, tokens: TokenRows) -> None:
+    def __init__(self, turn: Turn, tokens: TokenRows, plans: PlanRows) -> None:
         self._turn = turn
         self._tokens = tokens
+        self._plans = plans
         self._asked: tuple[bytes, bool] | None = None
         self.now = from_us(turn.now_us)
 
@@ -99,10 +101,16 @@ class SqliteSnapshot:
     def running_plans(self, token_id: str | None = None) -> Sequence[PlanRecord]:
         """Return the plans without an outcome."""
         if token_id is None:
-            return [decode_plan(row) for row in self._turn.rows(_RUNNING)]
-        return [decode_plan(row) for row in self._turn.rows(_RUNNING_OF_TOKEN, (token_id,))]
+            return [self._plans.decode(row) for row in self._turn.rows(_RUNNING)]
+        return [self._plans.decode(row) for row in self._turn.rows(_RUNNING_OF_TOKEN, (token_id,))]
+
+    def outcome_key(self) -> str | None:
+        """Return the name of the key that outcomes are sealed with, if one was noted."""
+        for (key_id,) in self._turn.rows(_KEY_IN_USE):
+            return str(key_id)
+        return None
 
     def _one_plan(self, sql: str, *key: str) -> PlanRecord | None:
         for row in self._turn.rows(sql, key):
-            return decode_plan(row)
+            return self._plans.decode(row)
         return None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from servicekit.store.ledger import Turn
     from stage3_service.audit.changes import Change
     from stage3_service.audit.journal import Snapshot, Writes
+    from stage3_service.store.plan_rows import PlanRows
 
 T = TypeVar("T")
 
@@ -26,15 +27,16 @@ T = TypeVar("T")
 class SqliteJournalStore:
     """Apply decisions to a ledger; see `audit.journal.JournalStore`."""
 
-    def __init__(self, ledger: Ledger, tokens: TokenRows) -> None:
+    def __init__(self, ledger: Ledger, tokens: TokenRows, plans: PlanRows) -> None:
         self._ledger = ledger
         self._tokens = tokens
+        self._plans = plans
 
     def commit(self, work: Callable[[Snapshot], Writes[T]], *, urgent: bool) -> Writes[T]:
         """Run one decision in its turn and make what it wrote durable."""
 
         def take_turn(turn: Turn) -> Writes[T]:
-            snapshot = SqliteSnapshot(turn, self._tokens)
+            snapshot = SqliteSnapshot(turn, self._tokens, self._plans)
             writes = work(snapshot)
             self._apply(turn, writes, format_timestamp(snapshot.now))
             return writes
@@ -77,16 +79,7 @@ class SqliteJournalStore:
                     (change.step, change.plan_id),
                 )
             case changes.PlanEnded():
-                outcome = change.outcome
-                turn.run(
-                    "UPDATE plans SET running_step = NULL, ended_us = ?, kind = ?, effects = ?, "
-                    "result_json = ?, reason = ?, step = ?, message = ? WHERE plan_id = ?",
-                    (
-                        to_us(change.at), outcome.kind.value, outcome.effects.value,
-                        outcome.result_json, outcome.reason, outcome.step, outcome.message,
-                        change.plan_id,
-                    ),
-                )  # fmt: skip
+                self._plans.end(turn, change)
             case changes.PlanAdmitted():
                 turn.run(
                     "INSERT INTO plans (plan_id, caller, user_id, request_id, plan_digest, "
@@ -120,6 +113,11 @@ class SqliteJournalStore:
                 turn.run(
                     "INSERT INTO revocations VALUES (?, ?, ?)",
                     (change.token_key, change.token_id, to_us(change.at)),
+                )
+            case changes.OutcomeKeyAdopted():
+                turn.run(
+                    "INSERT INTO outcome_keys (key_id, since_us) VALUES (?, ?)",
+                    (change.key_id, to_us(change.at)),
                 )
             case changes.ServiceHalted():
                 turn.run("INSERT INTO halt VALUES (1, ?, ?)", (change.reason, to_us(change.at)))

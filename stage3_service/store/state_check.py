@@ -27,6 +27,8 @@ _STARTS = (
     "SELECT token_id, count(*) FROM events WHERE event_type = 'EXECUTION_STARTED' GROUP BY token_id"
 )
 _OF_TYPE = "SELECT token_id FROM events WHERE event_type = ?"
+_KEYS = "SELECT key_id FROM outcome_keys ORDER BY number"
+_ROTATIONS = "SELECT leaf FROM events WHERE event_type = 'KEY_ROTATED' ORDER BY seq"
 _HALTS = (
     "SELECT event_type FROM events WHERE event_type IN ('SERVICE_HALTED', 'SERVICE_RESUMED') "
     "ORDER BY seq DESC LIMIT 1"
@@ -37,7 +39,8 @@ def state_problem(reader: Reader) -> str | None:
     """Return the first contradiction between the tables and the log, or None.
 
     Compared are what each token grants and to which credential, which tokens are revoked, used and
-    seen to be expired, how many steps each was charged, and whether the service is halted.
+    seen to be expired, how many steps each was charged, which keys sealed outcomes, and whether the
+    service is halted.
     """
     return next(_contradictions(reader), None)
 
@@ -55,6 +58,11 @@ def _contradictions(reader: Reader) -> Iterator[str]:
             yield f"the log and the table of tokens differ in whether {token_id} was used"
         if bool(has_expired) is not (token_id in expired):
             yield f"the log and the table of tokens differ in whether {token_id} has expired"
+    # The first key was there before there was anything to say about it.
+    adopted = [key_id for (key_id,) in _rows(reader, _KEYS)][1:]
+    said = [json.loads(leaf)["additional_data"] for (leaf,) in _rows(reader, _ROTATIONS)]
+    if adopted != [facts["key_id"] for facts in said]:
+        yield "the log and the table of outcome keys differ in which keys sealed outcomes"
     last = _rows(reader, _HALTS)
     halted = bool(last) and last[0][0] == "SERVICE_HALTED"
     if bool(_rows(reader, "SELECT 1 FROM halt")) is not halted:

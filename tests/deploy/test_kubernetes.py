@@ -111,7 +111,9 @@ def test_keys_are_not_for_everybody(kustomization: str) -> None:
         if "secret" in volume
     ]
 
-    assert len(secrets) == 3
+    assert {secret["secretName"] for secret in secrets} == {
+        *("stage3-server", "stage4-server", "stage4-caller", "stage3-outcome-keys")
+    }
     assert {secret["defaultMode"] for secret in secrets} == {0o440}
 
 

@@ -47,6 +47,7 @@ def stage3_settings(directory: Path, **changes: Any) -> Stage3Settings:
     return Stage3Settings(
         **{
             "state_dir": directory / "stage3",
+            "outcome_key_file": directory / "outcome.keys",
             "trust_domain": TRUST_DOMAIN,
             "listen": Listen(plans="127.0.0.1:0", operators="127.0.0.1:0", probes="127.0.0.1:0"),
             "tls": Tls(

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
+from servicekit.store.key_ring import KEY_BYTES, KeyRing
 from servicekit.store.ledger import Ledger
 from servicekit.tlog.tree import Frontier, leaf_hash
 from stage3_service.adapters.direct_call import DirectCall
@@ -33,6 +34,7 @@ from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
 from stage3_service.execution.submission import Submission as Submitted
 from stage3_service.plan.parse import RawBinding, RawPlan, RawStep
+from stage3_service.store.plan_rows import PlanRows
 from stage3_service.store.schema import SCHEMA
 from stage3_service.store.sqlite_journal import SqliteJournalStore
 from stage3_service.store.state_check import state_problem
@@ -96,7 +98,8 @@ class Stage3World:
         store = self._directory / "log.sqlite3"
         Ledger.create(store, SCHEMA, now_us=self.clock.now_us())
         self.ledger = Ledger.open(store, SCHEMA, clock=self.clock, commit_timeout_s=60.0)
-        self.journal = Journal(SqliteJournalStore(self.ledger, TokenRows()))
+        ring = KeyRing([bytes(KEY_BYTES)], self.entropy)
+        self.journal = Journal(SqliteJournalStore(self.ledger, TokenRows(), PlanRows(ring)))
         self.trial = TrialDomain()
         self.eventful = Eventful(self.trial)
         self._numbers = count(1)

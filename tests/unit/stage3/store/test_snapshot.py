@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from servicekit.store.key_ring import KeyRing
+from stage3_service.store.plan_rows import PlanRows
 from stage3_service.store.snapshot import SqliteSnapshot
 from stage3_service.store.token_rows import TokenRows
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from servicekit.store.ledger import SqlValue
 
 KEY, OTHER_KEY = bytes(32), bytes([1]) * 32
+RING = KeyRing([KEY], bytes)
 NOTHING_FOUND = (None,) * 9
 
 
@@ -36,7 +39,7 @@ class _Turn:
 def snapshot(*tombstones: bytes) -> tuple[SqliteSnapshot, _Turn]:
     """Return a snapshot of a store with these tombstones."""
     turn = _Turn(*tombstones)
-    return SqliteSnapshot(turn, TokenRows()), turn  # type: ignore[arg-type]
+    return SqliteSnapshot(turn, TokenRows(), PlanRows(RING)), turn  # type: ignore[arg-type]
 
 
 def test_a_tombstone_is_found_with_the_token_or_without_it() -> None:
