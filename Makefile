@@ -53,7 +53,7 @@ compose-up: ## build both images and start the pair of compose.yaml, healthy bef
 compose-run: $(STAMP) ## the first plan through the composed pair's published port
 	$(RUN) examples/compose_run.py
 
-compose-test: $(STAMP) $(DEPLOY_STAMP) ## the composed pair: networks, callers, faults; finds or starts an engine
+compose-test: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## the composed pair: networks, callers, faults; finds or starts an engine
 	$(RUN) -m pytest tests/compose tests/deploy -m "ci or not ci" -n 0
 
 compose-down: ## end the composed pair; volumes stay (docker compose down --volumes forgets them)

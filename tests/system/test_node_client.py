@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ import google.rpc  # type: ignore[import-untyped]  # ships no types
 import pytest
 from stagegate.error.v1 import plan_outcome_pb2
 
+from tests.harness.node import node_program
 from tests.harness.pair import as_bytes, plan_document
 from tests.harness.pki import pki, server_dns
 from tests.harness.stage3 import step
@@ -29,16 +28,6 @@ EFFECT = step("trial", "effect")
 ERROR_INFO = "google.rpc.ErrorInfo"
 BAD_REQUEST = "google.rpc.BadRequest"
 OUTCOME = "stagegate.error.v1.PlanOutcome"
-
-
-def node_program() -> str:
-    """Return the Node of this environment, or the machine's."""
-    beside = Path(sys.executable).with_name("node")
-    found = str(beside) if beside.is_file() else shutil.which("node")
-    installed = (NODE_CLIENT / "node_modules" / "@grpc" / "grpc-js").is_dir()
-    assert found, "Node is missing: `make test` brings it"
-    assert installed, "the packages of the Node client are missing: `make test` installs them"
-    return found
 
 
 @dataclass(frozen=True, slots=True)
