@@ -20,7 +20,7 @@ from servicekit.store.lock import StoreLock
 from servicekit.store.queue import Urgency, WorkQueue
 from servicekit.store.readers import Reader, ReaderPool
 from servicekit.store.schema import Schema, SqlValue
-from servicekit.store.turn import Turn
+from servicekit.store.turn import Backlog, Rows, Turn
 from servicekit.store.verification import (
     Check,
     LogVerdict,
@@ -33,10 +33,12 @@ from servicekit.store.verification import (
 from servicekit.store.writer import Writer
 
 __all__ = [
+    "Backlog",
     "Check",
     "Ledger",
     "LogVerdict",
     "Reader",
+    "Rows",
     "Schema",
     "SqlValue",
     "StoredEvent",

@@ -1,22 +1,23 @@
 """Guard one batch: works share a transaction, and none suffers from another's failure.
 
 Events are kept aside and hashed and inserted together at the end: one statement for the batch, no
-tree arithmetic for works that are rolled back. A savepoint is opened when a work first writes, so
-that a work which only reads and appends pays for none. Deliberately absent: threads and the commit
-itself.
+tree arithmetic for works that are rolled back. A service may keep rows aside in the same way, in a
+`Backlog`. A savepoint is opened when a work first writes, so that a work which only reads, appends
+and keeps back pays for none. Deliberately absent: threads and the commit itself.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar, cast
 
 import apsw
 
 from servicekit.store.schema import SqlValue
 from servicekit.tlog.tree import Frontier, leaf_hashes
 
-__all__ = ["Batch", "Turn"]
+__all__ = ["Backlog", "Batch", "Rows", "Turn"]
 
 T = TypeVar("T")
+BacklogT = TypeVar("BacklogT", bound="Backlog")
 
 _INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)"
 
@@ -32,6 +33,27 @@ _OF_THE_WORK = (
 )
 
 
+class Rows(Protocol):
+    """Take rows for one statement."""
+
+    def run_many(self, sql: str, rows: Sequence[Sequence[SqlValue]]) -> None:
+        """Execute one statement for each row."""
+
+
+class Backlog(Protocol):
+    """Hold what the works of one batch changed and did not write yet.
+
+    It is part of the state that later works of the batch see: whoever reads a row that may be in
+    here asks here first, or has it written before.
+    """
+
+    def write(self, rows: Rows) -> None:
+        """Write all of it. Called once, in the batch's transaction, before it commits.
+
+        An error of it puts the whole batch in doubt: what is kept back was decided already.
+        """
+
+
 class Turn:
     """Give one piece of work its time on the writer. It is valid only until the work returns.
 
@@ -39,12 +61,13 @@ class Turn:
     less than in an earlier turn. `clock_problem` says why that time stands still, or is None.
     """
 
-    __slots__ = ("_batch", "_savepoint", "clock_problem", "now_us")
+    __slots__ = ("_batch", "_kept", "_savepoint", "clock_problem", "now_us")
 
     def __init__(self, batch: "Batch", now_us: int, clock_problem: str | None) -> None:
         """Open a turn at the log's time `now_us`."""
         self._batch: Batch | None = batch
         self._savepoint = False
+        self._kept: list[Callable[[Batch], None]] = []
         self.now_us = now_us
         self.clock_problem = clock_problem
 
@@ -92,6 +115,29 @@ class Turn:
             batch.judge(error)
             raise
 
+    def backlog(self, make: Callable[[], BacklogT]) -> BacklogT:
+        """Return what this batch keeps back, made by the first work that asks; only for reading.
+
+        All works of a ledger ask for the same kind.
+        """
+        return self._opened().backlog_made_by(make)
+
+    def keep_back(self, make: Callable[[], BacklogT], add: Callable[[BacklogT], None]) -> None:
+        """Have `add` add to the batch's backlog once the work has succeeded, and only then."""
+        self._opened()
+        self._kept.append(lambda batch: add(batch.backlog_made_by(make)))
+
+    def write_backlog(self) -> None:
+        """Write what earlier works of this batch kept back, for a statement that has to see it.
+
+        Raises:
+            RuntimeError: this work has written already: its savepoint would take their rows along.
+        """
+        batch = self._opened()
+        if self._savepoint and batch.backlog is not None:
+            raise RuntimeError("what others kept back is written before a work writes itself")
+        batch.write_backlog()
+
     def append(
         self, leaf: bytes, *, event_type: str, plan_id: str | None, token_id: str | None
     ) -> int:
@@ -127,11 +173,16 @@ class Turn:
         self._batch = None
         return self._savepoint
 
+    def settle(self, batch: "Batch") -> None:
+        """Add to the backlog what a work that succeeded keeps back."""
+        for add in self._kept:
+            add(batch)
+
 
 class Batch:
     """Hold one transaction. `failure` is set once the file or the machine is in doubt."""
 
-    __slots__ = ("base", "connection", "failure", "frontier", "inserted", "pending")
+    __slots__ = ("backlog", "base", "connection", "failure", "frontier", "inserted", "pending")
 
     def __init__(self, connection: apsw.Connection, frontier: Frontier) -> None:
         """Start on a connection that has begun a transaction, at the head `frontier`."""
@@ -140,6 +191,7 @@ class Batch:
         self.frontier = frontier
         self.pending: list[tuple[bytes, str, str | None, str | None, int]] = []
         self.inserted = 0
+        self.backlog: Backlog | None = None
         self.failure: BaseException | None = None
 
     def perform(self, work: Callable[[Turn], T], now_us: int, clock_problem: str | None) -> T:
@@ -152,6 +204,8 @@ class Batch:
             if turn.close() and self.failure is None:
                 self.execute("ROLLBACK TO work")
                 self.execute("RELEASE work")
+                # What the work read after it wrote is forgotten with what it wrote.
+                self.write_backlog()
             # Events of earlier works that were inserted under this savepoint went with it; the mark
             # remembers them as not yet inserted.
             kept, self.inserted, self.frontier = mark
@@ -159,7 +213,33 @@ class Batch:
             raise
         if turn.close():
             self.execute("RELEASE work")
+        try:
+            turn.settle(self)
+        except BaseException as error:
+            self.failure = error
+            raise
         return result
+
+    def backlog_made_by(self, make: Callable[[], BacklogT]) -> BacklogT:
+        """Return the backlog, made now if there is none."""
+        if self.backlog is None:
+            self.backlog = make()
+        return cast("BacklogT", self.backlog)
+
+    def write_backlog(self) -> None:
+        """Write what works kept back; any error of it puts the batch in doubt."""
+        backlog, self.backlog = self.backlog, None
+        if backlog is None:
+            return
+        try:
+            backlog.write(self)
+        except BaseException as error:
+            self.failure = error
+            raise
+
+    def run_many(self, sql: str, rows: Sequence[Sequence[SqlValue]]) -> None:
+        """Execute one statement for each row of the backlog."""
+        self.connection.executemany(sql, rows)
 
     def insert_pending(self) -> None:
         """Hash and insert every event that is not in the table yet."""

@@ -136,6 +136,7 @@ class Writer:
             jobs.append(job)
             self._perform(batch, job)
         batch.insert_pending()
+        batch.write_backlog()
         if self._queue.poison is not None:
             raise self._queue.poison
         if connection.total_changes() == changes:

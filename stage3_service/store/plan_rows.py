@@ -17,13 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from servicekit.store.key_ring import KeyRing
-    from servicekit.store.ledger import Turn
     from stage3_service.audit.changes import PlanEnded
 
 PLAN_COLUMNS = (
     "plan_id, caller, user_id, request_id, plan_digest, token_key, token_id, steps, running_step, "
     "ended_us, kind, effects, reason, step, key_id, sealed"
 )
+END = (
+    "UPDATE plans SET running_step = NULL, ended_us = ?, kind = ?, effects = ?, "
+    "reason = ?, step = ?, key_id = ?, sealed = ? WHERE plan_id = ?"
+)
+EndedRow = tuple[int, str, str, str, int, str, bytes, str]
 _LABEL = b"outcome of a plan, v1"
 
 
@@ -64,8 +68,8 @@ class PlanRows:
             ended_at=None if ended_us is None else from_us(ended_us),
         )
 
-    def end(self, turn: Turn, change: PlanEnded) -> None:
-        """Store the outcome of a plan."""
+    def ended_row(self, change: PlanEnded) -> EndedRow:
+        """Return the row of END that stores the outcome of a plan."""
         outcome = change.outcome
         kind, effects = outcome.kind.value, outcome.effects.value
         told = outcome.result_json or outcome.message.encode()
@@ -76,13 +80,9 @@ class PlanRows:
                 kind, effects, outcome.reason, outcome.step,
             ),
         )  # fmt: skip
-        turn.run(
-            "UPDATE plans SET running_step = NULL, ended_us = ?, kind = ?, effects = ?, "
-            "reason = ?, step = ?, key_id = ?, sealed = ? WHERE plan_id = ?",
-            (
-                to_us(change.at), kind, effects, outcome.reason, outcome.step, key_id, sealed,
-                change.plan_id,
-            ),
+        return (
+            to_us(change.at), kind, effects, outcome.reason, outcome.step, key_id, sealed,
+            change.plan_id,
         )  # fmt: skip
 
 

@@ -1,10 +1,15 @@
-"""What a decision sees: the state inside its own turn on the writer."""
+"""What a decision sees: the state inside its own turn on the writer.
+
+The file's rows, and above them what earlier decisions of the same batch kept back. A question that
+the backlog cannot answer has it written first, and asks the file.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from stage3_service.audit.records import HaltState, PlanRecord, TokenRecord
+from stage3_service.store.backlog import PlanBacklog, TokenState
 from stage3_service.store.instants import from_us, to_us
 from stage3_service.store.plan_rows import PLAN_COLUMNS, PlanRows
 from stage3_service.store.token_rows import TOKEN_COLUMNS, TokenRows
@@ -13,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from servicekit.store.ledger import Turn
+    from servicekit.store.ledger import SqlValue, Turn
     from stage3_service.audit.records import RequestScope
 
 # One statement and one row, whatever was presented: a token, a tombstone, both or neither.
@@ -25,6 +30,7 @@ _TOKEN_BY_ID = f"SELECT {TOKEN_COLUMNS} FROM tokens t WHERE t.token_id = ?"  # n
 _PLAN_BY_REQUEST = (
     f"SELECT {PLAN_COLUMNS} FROM plans WHERE caller = ? AND user_id = ? AND request_id = ?"  # noqa: S608 - a constant of this package
 )
+_CONSUMED = "SELECT 1 FROM plans WHERE caller = ? AND user_id = ? AND request_id = ?"
 _PLAN_BY_ID = f"SELECT {PLAN_COLUMNS} FROM plans WHERE plan_id = ?"  # noqa: S608 - a constant
 _RUNNING = f"SELECT {PLAN_COLUMNS} FROM plans WHERE kind IS NULL ORDER BY admitted_us, plan_id"  # noqa: S608 - a constant
 _RUNNING_OF_TOKEN = f"SELECT {PLAN_COLUMNS} FROM plans WHERE kind IS NULL AND token_id = ? ORDER BY admitted_us, plan_id"  # noqa: E501, S608 - a constant
@@ -36,44 +42,59 @@ CLOCK_HALT = "clock"
 class SqliteSnapshot:
     """Answer a decision's questions from one turn; see `audit.journal.Snapshot`."""
 
-    __slots__ = ("_asked", "_plans", "_tokens", "_turn", "now")
+    __slots__ = ("_plans", "_tokens", "_turn", "now")
 
     def __init__(self, turn: Turn, tokens: TokenRows, plans: PlanRows) -> None:
         self._turn = turn
         self._tokens = tokens
         self._plans = plans
-        self._asked: tuple[bytes, bool] | None = None
         self.now = from_us(turn.now_us)
 
     @property
     def halt(self) -> HaltState | None:
         """Return why no step may start: the operator's word first, then the clock's."""
+        backlog = self._turn.backlog(PlanBacklog)
+        if not backlog.halt:
+            backlog.halt = (self._halt(),)
+        (halt,) = backlog.halt
+        if halt is None and self._turn.clock_problem is not None:
+            return HaltState(CLOCK_HALT, self.now)
+        return halt
+
+    def _halt(self) -> HaltState | None:
         for reason, since_us in self._turn.rows("SELECT reason, since_us FROM halt"):
             return HaltState(str(reason), from_us(int(since_us)))  # type: ignore[arg-type]
-        if self._turn.clock_problem is not None:
-            return HaltState(CLOCK_HALT, self.now)
         return None
 
     def token(self, token_key: bytes) -> TokenRecord | None:
         """Return the token with this key."""
-        ((tombstone, *columns),) = self._turn.rows(_TOKEN_BY_KEY, (token_key,))
-        self._asked = token_key, tombstone is not None
-        return None if columns[0] is None else self._tokens.decode(columns)
+        return self._state(token_key).record
+
+    def is_revoked(self, token_key: bytes) -> bool:
+        """Return whether a tombstone exists."""
+        return self._state(token_key).revoked
+
+    def _state(self, token_key: bytes) -> TokenState:
+        backlog = self._turn.backlog(PlanBacklog)
+        state = backlog.token(token_key)
+        if state is None:
+            ((tombstone, *columns),) = self._turn.rows(_TOKEN_BY_KEY, (token_key,))
+            record = None if columns[0] is None else self._tokens.decode(columns)
+            backlog.remember_token(token_key, TokenState(tombstone is not None, record))
+            # Asked again, and not returned as read: decisions before this one may have charged it.
+            return self._state(token_key)
+        return state
 
     def token_by_id(self, token_id: str) -> TokenRecord | None:
         """Return the token with this public reference."""
-        for row in self._turn.rows(_TOKEN_BY_ID, (token_id,)):
+        for row in self._written(_TOKEN_BY_ID, token_id):
             return self._tokens.decode(row)
         return None
 
-    def is_revoked(self, token_key: bytes) -> bool:
-        """Return whether a tombstone exists; whoever asked for the token has asked this, too."""
-        if self._asked is not None and self._asked[0] == token_key:
-            return self._asked[1]
-        return bool(self._turn.rows("SELECT 1 FROM revocations WHERE token_key = ?", (token_key,)))
-
     def plan_starts_since(self, token_id: str, since: datetime) -> int:
         """Return how many plans of the token had their first start after `since`."""
+        if self._turn.backlog(PlanBacklog).holds_start_of(token_id):
+            self._turn.write_backlog()
         rows = self._turn.rows(
             "SELECT count(*) FROM plan_starts WHERE token_id = ? AND started_us > ?",
             (token_id, to_us(since)),
@@ -82,7 +103,10 @@ class SqliteSnapshot:
 
     def request(self, scope: RequestScope) -> PlanRecord | None:
         """Return the plan that consumed this request identifier."""
-        return self._one_plan(_PLAN_BY_REQUEST, scope.caller, scope.user_id, scope.request_id)
+        key = (scope.caller, scope.user_id, scope.request_id)
+        if self._turn.backlog(PlanBacklog).holds_request(scope) or self._turn.rows(_CONSUMED, key):
+            return self._one_plan(_PLAN_BY_REQUEST, *key)
+        return None
 
     def plan(self, plan_id: str) -> PlanRecord | None:
         """Return the admitted plan with this identifier."""
@@ -90,7 +114,7 @@ class SqliteSnapshot:
 
     def plan_is_known(self, plan_id: str) -> bool:
         """Return whether any event carries this plan identifier."""
-        return bool(
+        return self._turn.backlog(PlanBacklog).holds_plan(plan_id) or bool(
             self._turn.rows(
                 "SELECT 1 FROM plans WHERE plan_id = ?1 "
                 "UNION ALL SELECT 1 FROM refused_plans WHERE plan_id = ?1",
@@ -101,8 +125,8 @@ class SqliteSnapshot:
     def running_plans(self, token_id: str | None = None) -> Sequence[PlanRecord]:
         """Return the plans without an outcome."""
         if token_id is None:
-            return [self._plans.decode(row) for row in self._turn.rows(_RUNNING)]
-        return [self._plans.decode(row) for row in self._turn.rows(_RUNNING_OF_TOKEN, (token_id,))]
+            return [self._plans.decode(row) for row in self._written(_RUNNING)]
+        return [self._plans.decode(row) for row in self._written(_RUNNING_OF_TOKEN, token_id)]
 
     def outcome_key(self) -> str | None:
         """Return the name of the key that outcomes are sealed with, if one was noted."""
@@ -111,6 +135,11 @@ class SqliteSnapshot:
         return None
 
     def _one_plan(self, sql: str, *key: str) -> PlanRecord | None:
-        for row in self._turn.rows(sql, key):
+        for row in self._written(sql, *key):
             return self._plans.decode(row)
         return None
+
+    def _written(self, sql: str, *parameters: SqlValue) -> list[tuple[SqlValue, ...]]:
+        """Return rows of tables that hold all that earlier decisions of this batch changed."""
+        self._turn.write_backlog()
+        return self._turn.rows(sql, parameters)

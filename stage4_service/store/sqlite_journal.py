@@ -35,22 +35,14 @@ from stage4_service.errors import JournalUnavailable
 from stage4_service.plan_record import LogEntry, PlanRecord
 from stage4_service.recovery import close_as_unknown, describe_recovery
 from stage4_service.store import reads
+from stage4_service.store.backlog import PlanBacklog, request_key
 from stage4_service.store.schema import STAGE4_SCHEMA
 
 T = TypeVar("T")
 
 _EARLIER: Final = f"""SELECT 1 FROM plans WHERE caller = ? AND user_id = ? AND request_id = ?
     AND state IN ({", ".join(f"'{state.value}'" for state in MAY_HAVE_BEEN_ADMITTED)}) LIMIT 1"""  # noqa: S608 - a closed list of names
-_OPEN: Final = """INSERT INTO plans
-    (plan_id, request_id, caller, user_id, plan_digest, steps, state, created_us)
-    VALUES (?, ?, ?, ?, ?, ?, 'running', ?)"""
-_OUTCOME: Final = """UPDATE plans SET state = ?, reason = ?, message = ?, step = ?, effects = ?,
-    result_json = ?, receipt = ?, executed_plan_id = ?, ended_us = ? WHERE """
-_END: Final = _OUTCOME + "plan_id = ?"
-_SAME_REQUEST: Final = """state = 'unknown' AND (caller, user_id, request_id, plan_digest) =
-    (SELECT caller, user_id, request_id, plan_digest FROM plans WHERE plan_id = ?)"""
-_LEARN: Final = _OUTCOME + _SAME_REQUEST
-_ADDRESS: Final = "INSERT INTO caller_log SELECT caller, ? FROM plans WHERE plan_id = ?"
+_REPORTED: Final = frozenset({PlanState.COMPLETED, PlanState.FAILED})
 _RUNNING: Final = "SELECT plan_id, user_id FROM plans WHERE state = 'running' ORDER BY number"
 
 
@@ -117,12 +109,11 @@ class SqliteJournal:
 
         def work(turn: Turn) -> tuple[Stage4AuditEvent, ...]:
             recorded = events
-            if opened is not None and _open(turn, opened):
-                recorded = [marked_as_replay(event) for event in events]
-            entries = tuple(_append(turn, event) for event in recorded)
-            if ended is not None:
-                _end(turn, ended)
-            return entries
+            if opened is not None:
+                _refuse_unbelieved_clock(turn)
+                if _may_have_been_admitted(turn, opened):
+                    recorded = [marked_as_replay(event) for event in events]
+            return _record(turn, recorded, opened, ended)
 
         return self._commit(work)
 
@@ -181,39 +172,50 @@ class SqliteJournal:
             raise JournalUnavailable(str(error)) from error
 
 
-def _open(turn: Turn, opened: PlanOpened) -> bool:
-    """Insert the submission and say whether an earlier one of this request may be admitted."""
+def _refuse_unbelieved_clock(turn: Turn) -> None:
     if turn.clock_problem is not None:
         raise ClockStepped(
             turn.clock_problem, advice="Look at the machine's clock, then start the service again."
         )
-    scope = (opened.caller, opened.user_id, opened.request_id)
-    is_replay = bool(turn.rows(_EARLIER, scope))
-    turn.run(
-        _OPEN,
-        (
-            opened.plan_id,
-            opened.request_id,
-            opened.caller,
-            opened.user_id,
-            opened.plan_digest,
-            opened.steps,
-            turn.now_us,
-        ),
+
+
+def _may_have_been_admitted(turn: Turn, opened: PlanOpened) -> bool:
+    """Say whether an earlier submission of this request may be admitted."""
+    key = request_key(opened)
+    if turn.backlog(PlanBacklog).holds_request(key):
+        turn.write_backlog()
+    return bool(turn.rows(_EARLIER, key))
+
+
+def _record(
+    turn: Turn, events: Sequence[NewEvent], opened: PlanOpened | None, ended: PlanEnded | None
+) -> tuple[Stage4AuditEvent, ...]:
+    now_us = turn.now_us
+    numbers = [_append(turn, event) for event in events]
+
+    def add(backlog: PlanBacklog) -> None:
+        if opened is not None:
+            backlog.open(opened, now_us)
+        for seq, event in zip(numbers, events, strict=True):
+            backlog.address(seq, event.plan_id)
+        if ended is not None:
+            reported = bool(ended.executed_plan_id)
+            backlog.end(ended, now_us, learn=reported and ended.state in _REPORTED)
+
+    turn.keep_back(PlanBacklog, add)
+    now = event_time(now_us)
+    return tuple(
+        Stage4AuditEvent(now, event.user_id, event.event_type, event.plan_id, event.details)
+        for event in events
     )
-    return is_replay
 
 
-def _append(turn: Turn, event: NewEvent) -> Stage4AuditEvent:
-    seq = turn.append(
+def _append(turn: Turn, event: NewEvent) -> int:
+    return turn.append(
         encode_event(event, seq=turn.next_seq, time_us=turn.now_us),
         event_type=event.event_type.value,
         plan_id=event.plan_id,
         token_id=None,
-    )
-    turn.run(_ADDRESS, (seq, event.plan_id))
-    return Stage4AuditEvent(
-        event_time(turn.now_us), event.user_id, event.event_type, event.plan_id, event.details
     )
 
 
@@ -226,29 +228,10 @@ def _append_security(turn: Turn, record: SecurityRecord) -> None:
     )
 
 
-def _end(turn: Turn, ended: PlanEnded) -> None:
-    outcome = (
-        ended.state.value,
-        "" if ended.reason is None else ended.reason.value,
-        ended.message,
-        ended.step,
-        None if ended.effects is None else ended.effects.value,
-        ended.result_json,
-        ended.receipt,
-        ended.executed_plan_id,
-        turn.now_us,
-        ended.plan_id,
-    )
-    turn.run(_END, outcome)
-    if ended.executed_plan_id and ended.state in {PlanState.COMPLETED, PlanState.FAILED}:
-        turn.run(_LEARN, outcome)
-
-
 def _recover(turn: Turn) -> None:
     running = cast("list[tuple[str, str]]", turn.rows(_RUNNING))
     for plan_id, user_id in running:
         event, ended = close_as_unknown(plan_id, user_id)
-        _append(turn, event)
-        _end(turn, ended)
+        _record(turn, (event,), None, ended)
     if running:
         _append_security(turn, describe_recovery(len(running)))

@@ -1,14 +1,17 @@
 """What every ledger test needs: a schema, a clock, and ledgers that close."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from servicekit.clock import Clock
+from servicekit.store.errors import StoreError
 from servicekit.store.ledger import Ledger, Schema, Turn
 from tests.fakes.manual_clock import ManualClock
 
-__all__ = ["SCHEMA", "append", "create_ledger", "leaves_of", "open_ledger"]
+__all__ = ["SCHEMA", "append", "create_ledger", "in_one_batch", "leaves_of", "open_ledger"]
 
 SCHEMA = Schema(
     "test",
@@ -48,3 +51,36 @@ def leaves_of(ledger: Ledger) -> list[bytes]:
     """Return every leaf in order."""
     rows = ledger.read(lambda reader: reader.rows("SELECT leaf FROM events ORDER BY seq"))
     return [bytes(row[0]) for row in rows if isinstance(row[0], bytes)]
+
+
+def in_one_batch(ledger: Ledger, works: Sequence[Callable[[Turn], Any]]) -> list[Any]:
+    """Return what each work returned or raised, having run all of them in one batch, in order."""
+    entered, gate = threading.Event(), threading.Event()
+    results: list[Any] = [None] * len(works)
+
+    def hold(_: Turn) -> None:
+        entered.set()
+        assert gate.wait(60)
+
+    def first() -> None:
+        with suppress(StoreError):  # the batch may fail, and the works say so themselves
+            ledger.commit(hold)
+
+    def call(number: int) -> None:
+        try:
+            results[number] = ledger.commit(works[number])
+        except Exception as error:  # noqa: BLE001 - it is the result
+            results[number] = error
+
+    threads = [threading.Thread(target=first)]
+    threads[0].start()
+    assert entered.wait(60)
+    for number in range(len(works)):
+        threads.append(threading.Thread(target=call, args=(number,)))
+        threads[-1].start()
+        while ledger.queue_depth <= number:
+            pass
+    gate.set()
+    for thread in threads:
+        thread.join(60)
+    return results

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from servicekit.store.key_ring import KeyRing
+from stage3_service.store.backlog import PlanBacklog
 from stage3_service.store.plan_rows import PlanRows
 from stage3_service.store.snapshot import SqliteSnapshot
 from stage3_service.store.token_rows import TokenRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from servicekit.store.ledger import SqlValue
 
@@ -27,6 +28,11 @@ class _Turn:
     def __init__(self, *tombstones: bytes) -> None:
         self._tombstones = tombstones
         self.asked = 0
+        self._backlog: PlanBacklog | None = None
+
+    def backlog(self, make: Callable[[], PlanBacklog]) -> PlanBacklog:
+        self._backlog = self._backlog or make()
+        return self._backlog
 
     def rows(self, sql: str, parameters: Sequence[SqlValue]) -> list[tuple[SqlValue, ...]]:
         self.asked += 1
