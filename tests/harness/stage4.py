@@ -109,12 +109,16 @@ class Stage4UnderTest:
     keys: Pki
     _channels: dict[str, grpc.Channel] = field(default_factory=dict)
 
-    def plans(self, caller: str = "cli") -> plan_service_pb2_grpc.PlanServiceStub:
-        """Return the plan service as this caller sees it."""
+    def channel(self, caller: str = "cli") -> grpc.Channel:
+        """Return this caller's channel."""
         if caller not in self._channels:
             address = self.service.addresses.clients
             self._channels[caller] = self.keys.channel(caller, address, "stage4")
-        return plan_service_pb2_grpc.PlanServiceStub(self._channels[caller])
+        return self._channels[caller]
+
+    def plans(self, caller: str = "cli") -> plan_service_pb2_grpc.PlanServiceStub:
+        """Return the plan service as this caller sees it."""
+        return plan_service_pb2_grpc.PlanServiceStub(self.channel(caller))
 
     def execute(
         self,

@@ -1,0 +1,102 @@
+"""kill -9 of Stage-3 at the system calls of a plan.
+
+Each point: a fresh store, one plan from a real client, SIGKILL at the entry of one system call
+between the arrival of the request and the end of its answer, a restart, and the crash matrix. The
+control is the same sweep on a disk that says "synced" one commit too early.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.crash.shapes import BOUND, SHAPES, Shape
+from tests.crash.stage3_bench import Stage3Bench, interrupt_plan, judge_plan
+from tests.crash.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.crash.forked import Ended, ForkServer
+    from tests.crash.points import KillPoint
+    from tests.crash.tally import Experiment
+    from tests.crash.world import World
+
+ROWS = {"never admitted", "in doubt", "ended"}
+
+
+def plan_experiment(server: ForkServer, world: World, shape: Shape) -> Experiment:
+    """Return what kills a plan of this shape."""
+
+    def experiment(directory: Path, point: KillPoint) -> tuple[Ended, Callable[[], str]]:
+        bench = Stage3Bench(directory, server, world)
+        left = interrupt_plan(bench, shape, point)
+        return left.ended, partial(judge_plan, bench, left)
+
+    return experiment
+
+
+@pytest.mark.slow
+def test_a_sample_of_points(
+    server: ForkServer, world: World, tmp_path: Path, record_property: Callable[[str, str], None]
+) -> None:
+    """One in twenty-four: each row of the crash matrix is seen, and none is contradicted."""
+    tally = Tally(tmp_path)
+    tally.run_all(plan_experiment(server, world, BOUND), every=24)
+    assert tally.violations == []
+    assert set(tally.rows) == ROWS
+    record_property("figure", tally.figure("Stage-3, a sample"))
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_every_call_of_one_plan_and_some_of_the_others(
+    server: ForkServer,
+    world: World,
+    tmp_path: Path,
+    record_property: Callable[[str, str], None],
+    shape: Shape,
+) -> None:
+    """Every system call of the plan with bindings, one in eight of the other shapes."""
+    tally = Tally(tmp_path)
+    tally.run_all(plan_experiment(server, world, shape), every=1 if shape is BOUND else 8)
+    assert tally.violations == []
+    assert set(tally.rows) == ROWS
+    assert shape is not BOUND or len(tally.points) >= 200
+    record_property("figure", tally.figure(f"Stage-3, {shape.name}"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_every_call_of_every_plan(
+    server: ForkServer,
+    world: World,
+    tmp_path: Path,
+    record_property: Callable[[str, str], None],
+    shape: Shape,
+) -> None:
+    """Every system call, whatever the shape; prints how many there were."""
+    tally = Tally(tmp_path)
+    tally.run_all(plan_experiment(server, world, shape))
+    assert tally.violations == []
+    assert set(tally.rows) == ROWS
+    record_property("figure", tally.figure(f"Stage-3, {shape.name}, every call"))
+
+
+@pytest.mark.slow
+def test_a_sync_that_comes_too_late_is_noticed(
+    careless_server: ForkServer,
+    world: World,
+    tmp_path: Path,
+    record_property: Callable[[str, str], None],
+) -> None:
+    """The control: effects without a start, and outcomes told that no log holds."""
+    tally = Tally(tmp_path)
+    tally.run_all(plan_experiment(careless_server, world, BOUND), every=24)
+    assert any("(I2)" in violation for violation in tally.violations)
+    assert any("(I8)" in violation for violation in tally.violations)
+    record_property("figure", tally.figure("control: Stage-3 on a disk that is one sync behind"))
