@@ -96,6 +96,10 @@ class Rotation:
                     used_until=before.credential.expires_at.isoformat(),
                 )
             return _Look(stamps, before.credential, str(refused), now)
+        used = before.credential
+        if credential.content == used.content:
+            # Touched, restored, or replaced between the stamps and the reading: nothing is new.
+            return _Look(stamps, used)
         self._log.info(
             "certificate_replaced",
             file=str(self._files.certificate_file),

@@ -8,6 +8,7 @@ certificate being verified.
 """
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 PEM_MAX_BYTES: Final = 1_048_576
 """Longest file read: a bundle of authorities is some kilobytes, anything more is a wrong path."""
+
+_BLOCK_BEGINS: Final = b"-----BEGIN "
+_WHOLE_BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
 class CredentialRefused(Exception):
@@ -57,6 +61,11 @@ class Credential:
     authority: bytes = field(repr=False)
     serial_number: int
     expires_at: datetime
+
+    @property
+    def content(self) -> tuple[bytes, bytes, bytes]:
+        """Return the bytes of all three files: what two credentials are the same by."""
+        return self.chain, self.key, self.authority
 
 
 def read_server_credential(files: CredentialFiles, now: datetime) -> Credential:
@@ -151,6 +160,11 @@ def _read(path: Path, *, secret: bool) -> bytes:
 
 
 def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+    # The parser leaves out a last block that is cut off: half a bundle would look like a whole one.
+    if pem.count(_BLOCK_BEGINS) != len(_WHOLE_BLOCK.findall(pem)):
+        raise CredentialRefused(
+            path, "it ends in the middle of a certificate", "Write it anew, and rename it in place."
+        )
     try:
         certificates = x509.load_pem_x509_certificates(pem)
         # Both are parsed on demand: what is malformed is to be told here, with the file's name.

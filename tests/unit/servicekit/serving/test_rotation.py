@@ -32,6 +32,7 @@ class Served:
         self.clock = ManualClock()
         self.log = CapturingLogger()
         self.reads = 0
+        self.on_read: Callable[[], None] = lambda: None
         create_authority(directory, "stagegate.test", NOW)
         self.issue("used")
         self.rotation = Rotation(
@@ -61,6 +62,7 @@ class Served:
 
     def _read(self, files: CredentialFiles, now: datetime) -> Credential:
         self.reads += 1
+        self.on_read()
         return read_server_credential(files, now)
 
 
@@ -108,6 +110,13 @@ def half_written(served: Served) -> str:
     return "used.crt"
 
 
+def half_a_bundle(served: Served) -> str:
+    """Write the authority's certificate, and half of a second one behind it."""
+    authority = served.file("ca.crt").read_bytes()
+    served.file("ca.crt").write_bytes(authority + authority[: len(authority) // 2])
+    return "ca.crt"
+
+
 def of_another_pair(served: Served) -> str:
     """Replace the certificate and leave the key."""
     served.put("fresh.crt", "used.crt")
@@ -148,7 +157,16 @@ def no_authority(served: Served) -> str:
     return "ca.crt"
 
 
-BROKEN = (half_written, of_another_pair, expired, of_a_caller, exposed, removed, no_authority)
+BROKEN = (
+    half_written,
+    half_a_bundle,
+    of_another_pair,
+    expired,
+    of_a_caller,
+    exposed,
+    removed,
+    no_authority,
+)
 
 
 @pytest.mark.parametrize("damage", BROKEN)
@@ -210,6 +228,33 @@ def test_a_certificate_that_is_valid_later_is_used_later(served: Served) -> None
     served.clock.advance(3600)
     assert served.rotation.current() is not before
     assert served.events() == ["certificate_not_replaced", "certificate_replaced"]
+
+
+def test_files_that_hold_the_same_as_before_are_no_replacement(served: Served) -> None:
+    """Touched, copied over themselves, or broken and restored: the same object."""
+    before = served.rotation.current()
+    for kind in ("crt", "key"):
+        shutil.copy(served.file(f"used.{kind}"), served.file(f"kept.{kind}"))
+        served.put(f"kept.{kind}", f"used.{kind}")
+    assert served.rotation.current() is before
+    assert (served.reads, served.events()) == (2, [])
+    served.file("used.key").unlink()
+    assert served.rotation.current() is before
+    served.put("kept.key", "used.key")
+    assert served.rotation.current() is before
+    assert served.events() == ["certificate_not_replaced"]
+
+
+def test_a_replacement_between_looking_and_reading_is_one_replacement(served: Served) -> None:
+    """What was read is newer than what was looked at: the next look finds nothing new in it."""
+    served.issue("fresh")
+    served.put("fresh.key", "used.key")
+    served.on_read = lambda: served.put("fresh.crt", "used.crt")
+    after = served.rotation.current()
+    assert after.chain == served.file("fresh.crt").read_bytes()
+    served.on_read = lambda: None
+    assert served.rotation.current() is after
+    assert (served.reads, served.events()) == (3, ["certificate_replaced"])
 
 
 def test_the_time_left_is_that_of_the_certificate_in_use(served: Served) -> None:

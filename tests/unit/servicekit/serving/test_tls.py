@@ -216,3 +216,14 @@ def test_a_certificate_that_does_not_say_it_is_an_authority_is_none(directory: P
     name = bare(directory, "bare", extensions=False)
     with pytest.raises(CredentialRefused, match="not an authority"):
         serve(directory, authority=f"{name}.crt")
+
+
+@pytest.mark.parametrize("cut", [-1, -10, -200, 40])
+def test_a_bundle_that_was_cut_off_is_refused(directory: Path, cut: int) -> None:
+    """Wherever in its last certificate: the whole one before it does not hide that."""
+    whole = (directory / "ca.crt").read_bytes().strip()
+    (directory / "bundle.crt").write_bytes(whole + b"\n" + whole)
+    assert serve(directory, authority="bundle.crt") is not None
+    (directory / "bundle.crt").write_bytes(whole + b"\n" + whole[:cut])
+    with pytest.raises(CredentialRefused, match="ends in the middle of a certificate"):
+        serve(directory, authority="bundle.crt")
