@@ -249,6 +249,7 @@ def build_stage3(
                 domains.catalogue,
                 settings.tokens.max_lifetime_s,
                 settings.limits.as_plan_limits(),
+                outcome_retention_s=settings.outcome_retention_s,
             ),
             budget=budget,
             late=late,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from servicekit.ijson import JsonLimits
 from servicekit.setting_types import ListenerBounds, LogLevel, Section, TrustDomain
@@ -19,6 +19,7 @@ _PLAN: Final = PlanLimits()
 _DOCUMENT: Final = _PLAN.document
 # What the parser can hold on its stack.
 _DEEPEST: Final = 100
+_DAY_S: Final = 86_400
 
 CONNECT_TIMEOUT_S = 2.0
 """As long as Stage-4 waits for Stage-3: a service that restarts is back by then."""
@@ -127,6 +128,8 @@ class Stage3Settings(Section):
     plans: ListenerBounds = ListenerBounds()
     limits: Limits = Limits()
     tokens: Tokens = Tokens()
+    # Seconds that an outcome is told again; then its request_id is spent for good.
+    outcome_retention_s: Annotated[int, Field(ge=1, le=31_536_000)] = 172_800
     denials: Denials = Denials()
     # Seconds until a commit that is not durable seals the service.
     commit_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
@@ -138,6 +141,18 @@ class Stage3Settings(Section):
     # Describe the services to tools; off where anybody but developers can connect.
     reflection: bool = False
     log_level: LogLevel = "info"
+
+    @model_validator(mode="after")
+    def _outcomes_outlive_their_tokens(self) -> Self:
+        # Whoever still holds a token that works can learn what its plans came to, and for a day
+        # after that so can a client that was away.
+        longest = max(self.tokens.max_lifetime_s, self.tokens.max_bound_lifetime_s)
+        if self.outcome_retention_s < _DAY_S + longest:
+            raise ValueError(
+                f"outcome_retention_s must be at least {_DAY_S + longest}: "
+                "a day and the longest life of a token"
+            )
+        return self
 
 
 STORE_FILE = "stage3.sqlite3"

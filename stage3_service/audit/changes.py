@@ -1,7 +1,8 @@
 """The closed list of changes a decision may make to Stage-3's state.
 
 A decision never writes: it returns changes, and the store applies them in the commit that holds
-their events. Deliberately absent: a change that deletes.
+their events. Deliberately absent: a change that deletes anything but an outcome, whose request
+stays spent.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stage3_service.audit.outcome import PlanOutcome
-    from stage3_service.audit.records import RequestScope
+    from stage3_service.audit.records import EndedPlan, RequestScope
     from stage3_service.tokens.token import CapabilityToken
 
 
@@ -107,6 +108,13 @@ class PlanEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class OutcomeErased:
+    """Erase what a plan was answered. Its request and its identifier stay spent for good."""
+
+    plan: EndedPlan
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeKeyAdopted:
     """Note the key that outcomes are sealed with from here on."""
 
@@ -138,6 +146,7 @@ Change = (
     | PlanRefused
     | StepStarted
     | PlanEnded
+    | OutcomeErased
     | OutcomeKeyAdopted
     | ServiceHalted
     | ServiceResumed

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
     from stage3_service.audit.changes import Change
     from stage3_service.audit.event import NewEvent
-    from stage3_service.audit.records import HaltState, PlanRecord, RequestScope, TokenRecord
+    from stage3_service.audit.records import (
+        EndedPlan,
+        HaltState,
+        PlanRecord,
+        RequestScope,
+        TokenRecord,
+    )
     from stage3_service.authorization.authorized_step import AuthorizedStep
 
 T = TypeVar("T")
@@ -51,6 +57,12 @@ class Snapshot(Protocol):
 
     def request(self, scope: RequestScope) -> PlanRecord | None:
         """Return the plan that consumed this request identifier."""
+
+    def request_is_spent(self, scope: RequestScope) -> bool:
+        """Return whether a plan consumed this request identifier whose outcome was erased."""
+
+    def ended_before(self, instant: datetime, most: int) -> Sequence[EndedPlan]:
+        """Return the plans that ended before `instant`, oldest first, `most` of them at most."""
 
     def plan_is_known(self, plan_id: str) -> bool:
         """Return whether any event carries this plan identifier."""

@@ -41,6 +41,14 @@ class PlanRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedPlan:
+    """Name a plan that has ended, and its request."""
+
+    plan_id: str
+    scope: RequestScope
+
+
+@dataclass(frozen=True, slots=True)
 class TokenRecord:
     """Hold a token and what has become of it since it was issued."""
 

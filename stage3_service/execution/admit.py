@@ -24,6 +24,7 @@ from stage3_service.authorization.token_gate import decide_token
 from stage3_service.errors import Reason, Refusal
 from stage3_service.execution.plan_run import Draft, Progress
 from stage3_service.execution.plan_trail import admission_facts
+from stage3_service.execution.retention import erase, erase_some, is_over
 from stage3_service.execution.start_step import (
     observe_expiry,
     plan_starts_in_window,
@@ -77,12 +78,15 @@ def admit(
     """Decide whether a plan is admitted, and if so start its first step in the same commit."""
     submission = run.submission
     prior = snapshot.request(run.scope)
-    if prior is not None and (outcome := _outcome_for(run, prior)) is not None:
+    over = prior is not None and is_over(prior, snapshot.now, house)
+    if prior is not None and not over and (outcome := _outcome_for(run, prior)) is not None:
         return Writes(Replayed(prior.plan_id, outcome))
     if snapshot.plan_is_known(submission.plan_id):
         return refuse_malformed(
             snapshot, submission, invalid("plan_id", "was used before; mint a new one"), budget
         )
+    if over or (prior is None and snapshot.request_is_spent(run.scope)):
+        return _refuse_expired(snapshot, run, prior, budget)
     if prior is not None:
         return _refuse_again(snapshot, run, prior, budget)
     if snapshot.halt is not None:
@@ -149,6 +153,7 @@ def _admit(
             )
         )
         draft.changes.append(TokenFirstUsed(token.token_id, snapshot.now))
+    draft.changes.extend(erase_some(snapshot, house))
     draft.changes.append(
         PlanAdmitted(
             plan_id=submission.plan_id,
@@ -230,6 +235,29 @@ def _refuse_again(
     )
 
 
+def _refuse_expired(
+    snapshot: Snapshot, run: PlanRun, prior: PlanRecord | None, budget: DenialBudget
+) -> Writes[Admission]:
+    """Refuse a request identifier whose outcome is told no more, and erase it if it is still there.
+
+    No token is asked for: the first one has expired long since, and what is told is that this very
+    caller used this identifier before.
+    """
+    draft = Draft(run, snapshot.now, [], [])
+    if prior is not None:
+        draft.changes.append(erase(prior))
+    return _refuse(
+        draft,
+        Refusal(
+            Reason.REQUEST_ID_EXPIRED,
+            "request_id was executed, and its outcome is no longer kept; nothing happened now. "
+            "What happened then is in the log; use a new one for a new plan",
+        ),
+        None,
+        budget,
+    )
+
+
 def _deny(
     snapshot: Snapshot,
     draft: Draft,
@@ -277,7 +305,8 @@ def _refuse(
         *suppressed_events(budget, caller),
         draft.run.trail(token_id).denied(refusal.reason),
     )
-    return Writes(Refused(refusal), events, (PlanRefused(draft.run.submission.plan_id),))
+    draft.changes.append(PlanRefused(draft.run.submission.plan_id))
+    return Writes(Refused(refusal), events, tuple(draft.changes))
 
 
 def invalid(path: str, description: str) -> Refusal:

@@ -17,10 +17,11 @@ class House:
     """Hold the declared domains and the service's own limits.
 
     `ordinary_lifetime_s` is the longest life in seconds of a token that is not held to the number
-    of steps of its plan.
+    of steps of its plan. `outcome_retention_s` is how long after its end a plan's outcome is told.
     """
 
     catalogue: Catalogue
     ordinary_lifetime_s: int
     limits: PlanLimits = field(default_factory=PlanLimits)
     max_plan_response_bytes: int = MAX_PLAN_RESPONSE_BYTES
+    outcome_retention_s: int = 172_800

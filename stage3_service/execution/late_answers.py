@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from servicekit.invariant import invariant
+from servicekit.invariant import InvariantBroken
 from stage3_service.audit.event import EventType, NewEvent, Status
 from stage3_service.audit.journal import Writes
 from stage3_service.domains.answer import AnswerInvalid, read_answer
@@ -62,14 +62,18 @@ class LateAnswers:
             )
 
 
-def _plan_of(snapshot: Snapshot, idempotency_key: str) -> tuple[PlanRecord, int]:
+def _plan_of(snapshot: Snapshot, idempotency_key: str) -> tuple[str, PlanRecord | None, int]:
+    """Return the plan's identifier, what is stored of it unless that was erased, and the step."""
     plan_id, _, step = idempotency_key.rpartition("/")
-    return invariant(snapshot.plan(plan_id), "an answer to a plan that was not admitted"), int(step)
+    plan = snapshot.plan(plan_id)
+    if plan is None and not snapshot.plan_is_known(plan_id):
+        raise InvariantBroken("an answer to a plan that was not admitted")
+    return plan_id, plan, int(step)
 
 
 def _has_ended(snapshot: Snapshot, idempotency_key: str) -> Writes[bool]:
-    plan, _ = _plan_of(snapshot, idempotency_key)
-    return Writes(plan.outcome is not None)
+    _, plan, _ = _plan_of(snapshot, idempotency_key)
+    return Writes(plan is None or plan.outcome is not None)
 
 
 def _late_outcome(
@@ -78,7 +82,7 @@ def _late_outcome(
     answer: Answer,
     entropy: Callable[[int], bytes],
 ) -> Writes[None]:
-    plan, step = _plan_of(snapshot, idempotency_key)
+    plan_id, plan, step = _plan_of(snapshot, idempotency_key)
     if isinstance(answer, MethodFailed):
         reason: Reason | None = Reason.DOMAIN_FAILED
         committed = commit_to("failure", answer.message.encode(), entropy)
@@ -88,9 +92,9 @@ def _late_outcome(
     event = NewEvent(
         EventType.LATE_OUTCOME,
         Status.SUCCESS if reason is None else Status.FAILED,
-        user_id=plan.scope.user_id,
-        token_id=plan.token_id,
-        plan_id=plan.plan_id,
+        user_id=None if plan is None else plan.scope.user_id,
+        token_id=None if plan is None else plan.token_id,
+        plan_id=plan_id,
         step=step,
         reason=None if reason is None else reason.value,
         additional_data=committed.facts,

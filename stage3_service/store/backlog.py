@@ -16,13 +16,14 @@ from stage3_service.audit import changes
 from stage3_service.audit.records import TokenRecord
 from stage3_service.store.instants import to_us
 from stage3_service.store.plan_rows import END
+from stage3_service.store.tombstones import ERASE_PLAN, SPEND_PLAN, SPEND_REQUEST, request_key
 from stage3_service.tokens.usage import TokenUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from servicekit.store.ledger import Rows, SqlValue
-    from stage3_service.audit.records import HaltState, RequestScope
+    from stage3_service.audit.records import EndedPlan, HaltState, RequestScope
     from stage3_service.store.plan_rows import EndedRow
 
 PlanChange = (
@@ -32,6 +33,7 @@ PlanChange = (
     | changes.TokenFirstUsed
     | changes.TokenCharged
     | changes.StepStarted
+    | changes.OutcomeErased
 )
 """What plans change, their ends apart. What operators decide, and a token's expiry, are not kept
 back."""
@@ -40,7 +42,6 @@ _ADMITTED = (
     "INSERT INTO plans (plan_id, caller, user_id, request_id, plan_digest, token_key, token_id, "
     "steps, admitted_us, running_step) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_REFUSED = "INSERT INTO refused_plans VALUES (?)"
 _FIRST_STARTED = "INSERT INTO plan_starts VALUES (?, ?, ?)"
 _STARTED = "UPDATE plans SET running_step = ? WHERE plan_id = ?"
 _CHARGED = (
@@ -75,6 +76,7 @@ class PlanBacklog:
     __slots__ = (
         "_admitted",
         "_ended",
+        "_erased",
         "_first_started",
         "_identifiers",
         "_refused",
@@ -84,11 +86,14 @@ class PlanBacklog:
         "_tokens",
         "_uses",
         "halt",
+        "overdue",
     )
 
     def __init__(self) -> None:
         # `halt` is empty until somebody asked the file; then it holds the one answer.
         self.halt: tuple[HaltState | None, ...] = ()
+        # Likewise None, then the oldest outcomes whose time is over, some of them erased by now.
+        self.overdue: list[EndedPlan] | None = None
         self._tokens: dict[bytes, TokenState] = {}
         self._uses: dict[str, _Use] = {}
         self._admitted: dict[str, changes.PlanAdmitted] = {}
@@ -98,6 +103,7 @@ class PlanBacklog:
         self._first_started: list[tuple[str, int, str]] = []
         self._started: dict[str, int] = {}
         self._ended: list[EndedRow] = []
+        self._erased: dict[RequestScope, str] = {}
         self._salts: list[Salt] = []
 
     # For decisions.
@@ -121,6 +127,10 @@ class PlanBacklog:
     def holds_plan(self, plan_id: str) -> bool:
         """Return whether a plan of this batch spent the plan identifier."""
         return plan_id in self._identifiers
+
+    def holds_erased(self, scope: RequestScope) -> bool:
+        """Return whether this batch erases what this request was answered."""
+        return scope in self._erased
 
     def holds_start_of(self, token_id: str) -> bool:
         """Return whether a plan of this batch had the first start that counts for the token."""
@@ -154,6 +164,8 @@ class PlanBacklog:
                 self._identifiers.add(change.plan_id)
             case changes.PlanFirstStarted():
                 self._first_started.append((change.token_id, to_us(change.at), change.plan_id))
+            case changes.OutcomeErased():
+                self._erased[change.plan.scope] = change.plan.plan_id
             case changes.TokenFirstUsed():
                 use = self._use(change.token_id)
                 use.first_used = use.first_used or change
@@ -183,12 +195,16 @@ class PlanBacklog:
             for token_id, use in self._uses.items()
         ]
         running = [(step, plan_id) for plan_id, step in started.items()]
+        erased = [(plan_id,) for plan_id in self._erased.values()]
         for sql, kept in (
             (_ADMITTED, admitted),
-            (_REFUSED, self._refused),
+            (SPEND_PLAN, self._refused),
             (_FIRST_STARTED, self._first_started),
             (_STARTED, running),
             (END, self._ended),
+            (SPEND_REQUEST, [(request_key(scope),) for scope in self._erased]),
+            (SPEND_PLAN, erased),
+            (ERASE_PLAN, erased),
             (_CHARGED, used),
             (_SALTED, self._salts),
         ):

@@ -62,8 +62,17 @@ SCHEMA = Schema(
         """,
         "CREATE UNIQUE INDEX plans_by_request ON plans (caller, user_id, request_id)",
         "CREATE INDEX plans_running ON plans (token_id) WHERE kind IS NULL",
-        # An identifier is spent by a refusal too: a plan has one terminal event.
-        "CREATE TABLE refused_plans (plan_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
+        "CREATE INDEX plans_by_end ON plans (ended_us) WHERE ended_us IS NOT NULL",
+        # Identifiers of plans that were refused, or whose row was erased: a plan has one terminal
+        # event.
+        "CREATE TABLE spent_plans (plan_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID",
+        # Tombstones, kept for good and small for it: what is left of a request once its outcome
+        # was erased.
+        """
+        CREATE TABLE spent_requests (
+            request_key BLOB PRIMARY KEY CHECK (length(request_key) = 16)
+        ) STRICT, WITHOUT ROWID
+        """,
         # Names of the keys that sealed outcomes, in order: the last one is in use.
         """
         CREATE TABLE outcome_keys (

@@ -6,20 +6,27 @@ the backlog cannot answer has it written first, and asks the file.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from stage3_service.audit.records import HaltState, PlanRecord, TokenRecord
+from stage3_service.audit.records import (
+    EndedPlan,
+    HaltState,
+    PlanRecord,
+    RequestScope,
+    TokenRecord,
+)
 from stage3_service.store.backlog import PlanBacklog, TokenState
 from stage3_service.store.instants import from_us, to_us
 from stage3_service.store.plan_rows import PLAN_COLUMNS, PlanRows
 from stage3_service.store.token_rows import TOKEN_COLUMNS, TokenRows
+from stage3_service.store.tombstones import IS_SPENT, request_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from servicekit.store.ledger import SqlValue, Turn
-    from stage3_service.audit.records import RequestScope
 
 # One statement and one row, whatever was presented: a token, a tombstone, both or neither.
 _TOKEN_BY_KEY = (
@@ -34,7 +41,14 @@ _CONSUMED = "SELECT 1 FROM plans WHERE caller = ? AND user_id = ? AND request_id
 _PLAN_BY_ID = f"SELECT {PLAN_COLUMNS} FROM plans WHERE plan_id = ?"  # noqa: S608 - a constant
 _RUNNING = f"SELECT {PLAN_COLUMNS} FROM plans WHERE kind IS NULL ORDER BY admitted_us, plan_id"  # noqa: S608 - a constant
 _RUNNING_OF_TOKEN = f"SELECT {PLAN_COLUMNS} FROM plans WHERE kind IS NULL AND token_id = ? ORDER BY admitted_us, plan_id"  # noqa: E501, S608 - a constant
+_ENDED_BEFORE = (
+    "SELECT plan_id, caller, user_id, request_id FROM plans WHERE ended_us < ? "
+    "ORDER BY ended_us LIMIT ?"
+)
 _KEY_IN_USE = "SELECT key_id FROM outcome_keys ORDER BY number DESC LIMIT 1"
+
+_OVERDUE_A_BATCH = 128
+"""Asked for once in a batch; what is overdue beyond it waits for the next one."""
 
 CLOCK_HALT = "clock"
 
@@ -108,6 +122,22 @@ class SqliteSnapshot:
             return self._one_plan(_PLAN_BY_REQUEST, *key)
         return None
 
+    def request_is_spent(self, scope: RequestScope) -> bool:
+        """Return whether a plan consumed this request identifier whose outcome was erased."""
+        key = (request_key(scope),)
+        return self._turn.backlog(PlanBacklog).holds_erased(scope) or bool(
+            self._turn.rows(IS_SPENT, key)
+        )
+
+    def ended_before(self, instant: datetime, most: int) -> Sequence[EndedPlan]:
+        """Return the plans that ended before `instant`, oldest first, `most` of them at most."""
+        backlog = self._turn.backlog(PlanBacklog)
+        if backlog.overdue is None:
+            rows: list[Any] = self._turn.rows(_ENDED_BEFORE, (to_us(instant), _OVERDUE_A_BATCH))
+            backlog.overdue = [EndedPlan(row[0], RequestScope(*row[1:])) for row in rows]
+        left = (plan for plan in backlog.overdue if not backlog.holds_erased(plan.scope))
+        return list(islice(left, most))
+
     def plan(self, plan_id: str) -> PlanRecord | None:
         """Return the admitted plan with this identifier."""
         return self._one_plan(_PLAN_BY_ID, plan_id)
@@ -117,7 +147,7 @@ class SqliteSnapshot:
         return self._turn.backlog(PlanBacklog).holds_plan(plan_id) or bool(
             self._turn.rows(
                 "SELECT 1 FROM plans WHERE plan_id = ?1 "
-                "UNION ALL SELECT 1 FROM refused_plans WHERE plan_id = ?1",
+                "UNION ALL SELECT 1 FROM spent_plans WHERE plan_id = ?1",
                 (plan_id,),
             )
         )

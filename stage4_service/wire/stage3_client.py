@@ -34,6 +34,8 @@ _NEVER_SENT: Final = "failed to connect to all addresses"
 _EFFECTS_NOT_KNOWN: Final = frozenset(
     {Reason.OUTCOME_UNKNOWN, Reason.OUTCOME_UNRECORDED, Reason.INTERNAL, Reason.LOG_CORRUPT}
 )
+# Nothing happened now; but the request was admitted before, and what came of that is not said.
+_EXECUTED_BEFORE: Final = frozenset({Reason.REQUEST_IN_PROGRESS, Reason.REQUEST_ID_EXPIRED})
 _ENDINGS: Final = {
     "failed": Ending.FAILED,
     "denied": Ending.DENIED,
@@ -208,13 +210,12 @@ def _stage3_said(error: ClientError) -> Stage3Failure:
     reason = _reason(error.reason)
     if reason in _EFFECTS_NOT_KNOWN:
         return Stage3Failure(reason, error.message, ending=Ending.UNKNOWN, effects=Effects.UNKNOWN)
-    # A request identifier whose first submission still runs may yet have effects.
-    still_running = reason is Reason.REQUEST_IN_PROGRESS
+    executed_before = reason in _EXECUTED_BEFORE
     return Stage3Failure(
         reason,
         error.message,
         ending=Ending.REFUSED,
-        effects=Effects.UNKNOWN if still_running else Effects.NONE,
+        effects=Effects.UNKNOWN if executed_before else Effects.NONE,
         violations=error.violations,
     )
 

@@ -14,7 +14,7 @@ from stage3_service.audit import changes
 from stage3_service.audit.event import EventType, NewEvent, Status
 from stage3_service.audit.journal import Writes
 from stage3_service.audit.outcome import Effects, OutcomeKind, PlanOutcome
-from stage3_service.audit.records import RequestScope
+from stage3_service.audit.records import EndedPlan, RequestScope
 from stage3_service.store.plan_rows import PlanRows
 from stage3_service.store.schema import SCHEMA
 from stage3_service.store.snapshot import SqliteSnapshot
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 TOKENS = tuple(grants.token(seed=seed) for seed in (1, 2))
 PLANS = tuple(f"plan_{number}" for number in range(4))
 RING = KeyRing([bytes(KEY_BYTES)], bytes)
-TABLES = ("tokens", "revocations", "plan_starts", "plans", "refused_plans", "salts", "halt")
+TABLES = (
+    *("tokens", "revocations", "plan_starts", "plans", "spent_plans", "spent_requests"),
+    *("salts", "halt"),
+)
 
 
 def scope(plan_id: str) -> RequestScope:
@@ -50,6 +53,7 @@ def seen(snapshot: Snapshot) -> tuple[object, ...]:
         *(snapshot.token(token.token_key) for token in TOKENS),
         *(snapshot.is_revoked(token.token_key) for token in TOKENS),
         *(snapshot.request(scope(plan_id)) for plan_id in PLANS),
+        *(snapshot.request_is_spent(scope(plan_id)) for plan_id in PLANS),
         *(snapshot.plan_is_known(plan_id) for plan_id in PLANS),
         *(snapshot.plan(plan_id) for plan_id in PLANS),
         *(snapshot.plan_starts_since(token.token_id, token.issued_at) for token in TOKENS),
@@ -63,6 +67,7 @@ def hot(snapshot: Snapshot, plan_id: str, token: CapabilityToken) -> tuple[objec
     """Return what an admission sees, which is what the backlog answers without the file."""
     return (
         snapshot.request(scope(plan_id)),
+        snapshot.request_is_spent(scope(plan_id)),
         snapshot.plan_is_known(plan_id),
         snapshot.halt,
         snapshot.token(token.token_key),
@@ -117,6 +122,8 @@ def random_changes(random: Random, snapshot: Snapshot) -> tuple[Change, ...]:
             return (changes.PlanRefused(plan_id),)
         case 5 if not known:
             return (admit, changes.TokenFirstUsed(token.token_id, now), *start, end)
+        case 6 | 7 if plan is not None and plan.outcome is not None:
+            return (changes.OutcomeErased(EndedPlan(plan_id, scope(plan_id))),)
         case _ if plan is not None and plan.outcome is None:
             step = random.randrange(3)
             return (charge, end) if step == 0 else (charge, changes.StepStarted(plan_id, step))
@@ -179,6 +186,45 @@ def test_decisions_that_share_a_commit_see_what_they_would_see_alone(
         shared = history(tmp_path / f"shared-{seed}", works, shared=True)
 
         assert shared == alone
+
+
+def test_what_is_overdue_is_erased_once_and_two_for_each_decision(tmp_path: Path) -> None:
+    """Decisions of one batch share what is overdue between them: none is erased twice or left."""
+    Ledger.create(tmp_path / "log", SCHEMA, now_us=0)
+    clock = ManualClock()
+    ledger = Ledger.open(tmp_path / "log", SCHEMA, clock=clock, commit_timeout_s=60)
+    store = SqliteJournalStore(ledger, TokenRows(), PlanRows(RING))
+    names = [f"plan_{number}" for number in range(7)]
+
+    def end(snapshot: Snapshot) -> Writes[None]:
+        token = TOKENS[0]
+        kept: list[Change] = []
+        for name in names:
+            binding = (scope(name), bytes(32), token.token_key)
+            outcome = PlanOutcome(OutcomeKind.COMPLETED, Effects.SOME, result_json=b"{}")
+            kept += [
+                changes.PlanAdmitted(name, *binding, token.token_id, 1, snapshot.now),
+                changes.PlanEnded(name, *binding, outcome, snapshot.now),
+            ]
+        return Writes(None, (), tuple(kept))
+
+    def erase(snapshot: Snapshot) -> Writes[list[str]]:
+        overdue = snapshot.ended_before(snapshot.now, 2)
+        answer = [plan.plan_id for plan in overdue]
+        return Writes(answer, (), tuple(changes.OutcomeErased(plan) for plan in overdue))
+
+    try:
+        store.commit(end, urgent=False)
+        clock.advance(1)
+        answers = in_one_batch(ledger, [partial(store.take_turn, erase)] * 5)
+
+        assert [len(answer.answer) for answer in answers] == [2, 2, 2, 1, 0]
+        assert sorted(name for answer in answers for name in answer.answer) == names
+        for table, rows in (("plans", 0), ("spent_plans", 7), ("spent_requests", 7)):
+            sql = f"SELECT * FROM {table}"  # noqa: S608 - a constant
+            assert len(ledger.read(lambda reader, sql=sql: reader.rows(sql))) == rows  # type: ignore[misc]
+    finally:
+        ledger.close()
 
 
 def test_a_backlog_that_forgot_a_charge_would_be_seen(
