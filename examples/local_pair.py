@@ -239,7 +239,9 @@ class LocalPair:
 
     def _chosen_by_the_system(self, *names: str) -> dict[str, str]:
         # Also for settings that were made with ports of their own.
-        return dict.fromkeys((*names, "probes"), "127.0.0.1:0") if self._free_ports else {}
+        return (
+            dict.fromkeys((*names, "probes", "metrics"), "127.0.0.1:0") if self._free_ports else {}
+        )
 
     def _running(self) -> list[tuple[str, subprocess.Popen[bytes]]]:
         both = (("stage4", self.stage4_process), ("stage3", self.stage3_process))

@@ -7,7 +7,6 @@ start; what it found is an exception that names the file and what to do.
 from __future__ import annotations
 
 import os
-import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from servicekit.clock import Clock, SystemClock
 from servicekit.log import logger
+from servicekit.service_metrics import common_metrics, serve_metrics
 from servicekit.serving.health import HealthBoard
 from servicekit.serving.rotation import Rotation
 from servicekit.serving.tls import (
@@ -29,13 +29,15 @@ from servicekit.store.key_ring_file import create_key_ring, read_key_ring
 from servicekit.store.ledger import Ledger
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.grpc_domain import Dialer
+from stage3_service.adapters.measured_domain import measure_domains
 from stage3_service.adapters.registry import (
     ExtraDomain,
     OpenDomains,
     create_domain_state,
     open_domains,
 )
-from stage3_service.audit.journal import Journal, JournalUnavailable, OutcomeDamaged
+from stage3_service.adapters.reporting import logging_raised, recording_late
+from stage3_service.audit.journal import Journal, JournalUnavailable
 from stage3_service.authorization.denial_budget import DenialAllowance, DenialBudget
 from stage3_service.domains.declarations_reading import DeclarationsRefused
 from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
@@ -45,7 +47,9 @@ from stage3_service.execution.late_answers import LateAnswers
 from stage3_service.execution.outcome_key import adopt_outcome_key
 from stage3_service.execution.record_violation import record_suppressed
 from stage3_service.execution.recover import recover
+from stage3_service.metrics import Sources, halt_reasons, stage3_metrics
 from stage3_service.settings import CONNECT_TIMEOUT_S, STORE_FILE, Stage3Settings
+from stage3_service.store.event_tally import EventTally
 from stage3_service.store.instants import from_us
 from stage3_service.store.operator_reads import SqliteOperatorReads
 from stage3_service.store.outcome_keys import missing_key
@@ -58,6 +62,7 @@ from stage3_service.tokens.issue import IssuePolicy
 from stage3_service.wire.listeners import Listeners
 from stage3_service.wire.method_tables import PLAN_SERVICE
 from stage3_service.wire.operator_servicers import OperatorDesk
+from stage3_service.wire.plan_tally import PlanTally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -65,11 +70,10 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from servicekit.serving.scrape_listener import ScrapeListener
     from servicekit.serving.server import RunningServer
     from servicekit.store.errors import StoreError
-    from stage3_service.adapters.shielded_call import RaisedError
     from stage3_service.domains.declaration import Catalogue
-    from stage3_service.domains.port import Answer
 
 _EVIDENCE: Final = "Keep the file as evidence, and restore a backup that the log agrees with."
 
@@ -85,6 +89,7 @@ class Stage3:
     plans: RunningServer
     operators: RunningServer
     probes: RunningServer
+    metrics: ScrapeListener | None
     recovered_plans: int
     certificates: Mapping[str, Rotation]
     _executor: PlanExecutor
@@ -96,7 +101,9 @@ class Stage3:
     _log: FilteringBoundLogger
 
     def start(self) -> None:
-        """Answer on all three listeners; ready from here on."""
+        """Answer on every listener; ready from here on."""
+        if self.metrics is not None:
+            self.metrics.start()
         for server in (self.probes, self.operators, self.plans):
             server.start()
         self._health.set_all_serving()
@@ -118,6 +125,8 @@ class Stage3:
         self._executor.stop_starting()
         # In the reverse order, each also when another fails: the store is closed in any case.
         with ExitStack() as closing:
+            if self.metrics is not None:
+                closing.callback(self.metrics.stop)
             closing.callback(self._ledger.close)
             closing.callback(self._record_suppressed)
             closing.callback(self._domains.close)
@@ -207,6 +216,7 @@ def build_stage3(
     if dialer is not None and dialer.certificate is not None:
         certificates["domain_client"] = dialer.certificate
     ring = read_key_ring(settings.outcome_key_file, entropy)
+    events = EventTally(catalogue.extended(extra.declaration for extra in extra_domains))
     ledger = Ledger.open(
         settings.state_dir / STORE_FILE,
         SCHEMA,
@@ -225,7 +235,7 @@ def build_stage3(
                 advice="Name the key ring of this store, or restore the ring from its backup.",
             )
         rows = TokenRows()
-        journal = Journal(SqliteJournalStore(ledger, rows, PlanRows(ring)))
+        journal = Journal(SqliteJournalStore(ledger, rows, PlanRows(ring), events.count))
         if adopt_outcome_key(journal, ring.current):
             log.info("another key seals outcomes from here on", key_id=ring.current)
         recovered = recover(journal)
@@ -233,18 +243,19 @@ def build_stage3(
         domains = open_domains(
             catalogue,
             settings.state_dir,
-            on_late=_recording_late(late, log),
-            on_raised=_logging_raised(log),
+            on_late=recording_late(late, log),
+            on_raised=logging_raised(log),
             extra_domains=extra_domains,
             dialer=dialer,
         )
         opened.callback(domains.close)
+        measured, durations = measure_domains(domains.domains, domains.catalogue, clock.monotonic_s)
         budget = DenialBudget(
             DenialAllowance(burst=settings.denials.burst, per_second=settings.denials.per_second)
         )
         executor = PlanExecutor(
             journal=journal,
-            domains=domains.domains,
+            domains=measured,
             house=House(
                 domains.catalogue,
                 settings.tokens.max_lifetime_s,
@@ -256,9 +267,10 @@ def build_stage3(
             entropy=entropy,
             seal=_sealing(on_poison, log),
         )
+        reads = SqliteOperatorReads(ledger, rows)
         desk = OperatorDesk(
             journal=journal,
-            reads=SqliteOperatorReads(ledger, rows),
+            reads=reads,
             ledger=ledger,
             catalogue=domains.catalogue,
             policy=IssuePolicy(
@@ -275,16 +287,40 @@ def build_stage3(
         listeners = Listeners(
             settings, clock, entropy, journal, budget, log, certificates.get("server")
         )
-        plans = listeners.plans(executor, health)
+        tally = PlanTally()
+        plans = listeners.plans(executor, health, tally)
         opened.callback(plans.stop, 0.0)
         operators = listeners.operators(desk, health)
         opened.callback(operators.stop, 0.0)
         probes = listeners.probes(health)
+        opened.callback(probes.stop, 0.0)
+        own = Sources(
+            plans=tally,
+            events=events,
+            durations=durations,
+            suppressed=lambda: budget.suppressed_total,
+            abandoned=domains.abandoned,
+            halt_reasons=lambda: halt_reasons(ledger, reads),
+            recovered_plans=recovered,
+        )
+        common = common_metrics(
+            "stage3",
+            service_version(),
+            ready=health.is_serving,
+            ledger=ledger,
+            store=settings.state_dir / STORE_FILE,
+            listeners=(plans, operators, probes),
+            certificates=certificates,
+        )
+        metrics = serve_metrics(
+            settings.listen.metrics, [*common, *stage3_metrics(own)], health.is_serving
+        )
         opened.pop_all()
     return Stage3(
         plans=plans,
         operators=operators,
         probes=probes,
+        metrics=metrics,
         recovered_plans=recovered,
         certificates=certificates,
         _executor=executor,
@@ -355,31 +391,3 @@ def _dialer(
     files = CredentialFiles(client.certificate_file, client.key_file, client.server_authority_file)
     certificate = Rotation(files, read_caller_credential, clock=clock, log=log)
     return Dialer(certificate, client.connect_timeout_s, clock.monotonic_s)
-
-
-def _recording_late(late: LateAnswers, log: FilteringBoundLogger) -> Callable[[str, Answer], None]:
-    def deliver(idempotency_key: str, answer: Answer) -> None:
-        try:
-            late.deliver(idempotency_key, answer)
-        except (JournalUnavailable, OutcomeDamaged) as unavailable:
-            log.error(  # noqa: TRY400 - the sentence says it all; a trace adds nothing
-                "a late answer was not recorded", key=idempotency_key, error=str(unavailable)
-            )
-
-    return deliver
-
-
-def _logging_raised(log: FilteringBoundLogger) -> Callable[[RaisedError], None]:
-    def report(raised: RaisedError) -> None:
-        # Its text may quote parameters: the type and the place are enough to find it.
-        place = traceback.extract_tb(raised.error.__traceback__)[-1:]
-        log.error(
-            "a domain method raised",
-            domain=raised.domain,
-            method=raised.method,
-            key=raised.idempotency_key,
-            error_type=type(raised.error).__name__,
-            place=[f"{frame.filename}:{frame.lineno}" for frame in place],
-        )
-
-    return report

@@ -41,6 +41,9 @@ class Listen(Section):
     operators: str = "127.0.0.1:7404"
     # gRPC health without certificates, for probes; loopback only.
     probes: str = "127.0.0.1:7405"
+    # Prometheus and plain HTTP probes, without certificates. Whoever names another address than
+    # loopback opens it to that network. Empty: not served.
+    metrics: str = "127.0.0.1:9403"
 
 
 class Tls(Section):

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 
 from servicekit.clock import Clock
 from servicekit.log import logger
+from servicekit.service_metrics import common_metrics, serve_metrics
 from servicekit.serving.admission import Bounds
 from servicekit.serving.channel import open_channel
 from servicekit.serving.connection import Connections
@@ -19,6 +21,7 @@ from servicekit.serving.identity import Identity, IdentityKind
 from servicekit.serving.policy import AccessPolicy, CallPolicy
 from servicekit.serving.rotating_connection import keep_connected
 from servicekit.serving.rotation import Rotation, rotating_server_credentials
+from servicekit.serving.scrape_listener import ScrapeListener
 from servicekit.serving.server import ListenRefused, RunningServer, build_server
 from servicekit.serving.tls import (
     CredentialFiles,
@@ -27,11 +30,13 @@ from servicekit.serving.tls import (
 )
 from servicekit.store.errors import StoreError
 from stage4_service.errors import JournalUnavailable, Reason
+from stage4_service.metrics import Sources, halt_reasons, stage4_metrics
 from stage4_service.refusal_budget import RefusalBudget
 from stage4_service.settings import STORE_FILE, Stage4Settings
 from stage4_service.store.sqlite_journal import SqliteJournal
 from stage4_service.wire.method_table import PLAN_SERVICE, plan_methods
 from stage4_service.wire.plan_servicer import PlanServicer
+from stage4_service.wire.plan_tally import PlanTally
 from stage4_service.wire.refusals import Refusals
 from stage4_service.wire.stage3_client import Stage3Client
 from stage4_service.wire.status import STATUSES
@@ -45,10 +50,11 @@ def tell_nobody(_error: StoreError) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where a running Stage-4 answers, as `host:port`."""
+    """Where a running Stage-4 answers, as `host:port`; `metrics` is empty if it is off."""
 
     clients: str
     probes: str
+    metrics: str = ""
 
 
 class RunningStage4:
@@ -68,8 +74,12 @@ class RunningStage4:
         connections: Connections,
         refusals: Refusals,
         certificates: Mapping[str, Rotation],
+        metrics: ScrapeListener | None,
     ) -> None:
-        self.addresses = Addresses(clients.address, probes.address)
+        self.addresses = Addresses(
+            clients.address, probes.address, "" if metrics is None else metrics.address
+        )
+        self._metrics = metrics
         self.journal = journal
         self.certificates = certificates
         self._clients = clients
@@ -80,6 +90,8 @@ class RunningStage4:
 
     def start(self) -> None:
         """Answer probes, then clients; ready once both do."""
+        if self._metrics is not None:
+            self._metrics.start()
         self._probes.start()
         self._clients.start()
         self._health.set_all_serving()
@@ -98,6 +110,8 @@ class RunningStage4:
             drained = False
         self.journal.close()
         self._probes.stop(0)
+        if self._metrics is not None:
+            self._metrics.stop()
         return drained
 
 
@@ -155,6 +169,7 @@ def build_stage4(
                 monotonic_s=clock.monotonic_s,
             ),
         )
+        tally = PlanTally(clock.monotonic_s)
         servicer = PlanServicer(
             journal=journal,
             records=journal,
@@ -162,11 +177,31 @@ def build_stage4(
             refusals=refusals,
             limits=settings.limits.as_plan_limits(),
             ids=ids,
+            tally=tally,
         )
         probes = _probes_server(settings, health, clock, ids)
         undo.callback(probes.stop, 0)
         clients = _clients_server(
             settings, certificates.get("server"), servicer, health, refusals, clock, ids
+        )
+        undo.callback(clients.stop, 0)
+        own = Sources(
+            plans=tally,
+            suppressed=lambda: refusals.suppressed_total,
+            halt_reasons=lambda: halt_reasons(journal.ledger),
+            recovered_plans=journal.recovered_plans,
+        )
+        common = common_metrics(
+            "stage4",
+            service_version(),
+            ready=health.is_serving,
+            ledger=journal.ledger,
+            store=settings.state_dir / STORE_FILE,
+            listeners=(clients, probes),
+            certificates=certificates,
+        )
+        metrics = serve_metrics(
+            settings.listen.metrics, [*common, *stage4_metrics(own)], health.is_serving
         )
         undo.pop_all()
     return RunningStage4(
@@ -177,7 +212,18 @@ def build_stage4(
         connections=connections,
         refusals=refusals,
         certificates=certificates,
+        metrics=metrics,
     )
+
+
+def service_version() -> str:
+    """Return the version of the installed distribution, or `unknown` from a bare checkout."""
+    for distribution in ("stagegate-stage4", "stagegate"):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
 
 
 def _certificates(settings: Stage4Settings, clock: Clock) -> dict[str, Rotation]:

@@ -24,6 +24,9 @@ class Listen(Section):
     clients: str = "127.0.0.1:7401"
     # gRPC health without certificates, for probes; loopback only.
     probes: str = "127.0.0.1:7402"
+    # Prometheus and plain HTTP probes, without certificates. Whoever names another address than
+    # loopback opens it to that network. Empty: not served.
+    metrics: str = "127.0.0.1:9404"
 
 
 class Tls(Section):

@@ -59,6 +59,7 @@ class CallPool(ThreadPoolExecutor):
         self.turns = Turns(bounds.pool_size)
         self._max_in_flight = bounds.max_in_flight
         self._in_flight = 0
+        self.overloaded = 0
         self._changed = Condition()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
@@ -92,6 +93,10 @@ class CallPool(ThreadPoolExecutor):
         call can slip in between this answer and its own submission.
         """
         return self._in_flight >= self._max_in_flight
+
+    def note_overload(self) -> None:
+        """Count a call that was refused because the pool is full; asked as `full` is."""
+        self.overloaded += 1
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until no call is left; say whether that came to pass within `timeout_s`."""

@@ -80,6 +80,7 @@ class AdmissionInterceptor(OrderedInterceptor):
         call over it gives its place back at once, since a place is a thread and waits for nobody.
         """
         if self._pool.full:
+            self._pool.note_overload()
             return refuse_with(self._refuse, self._pool.refusals)
         handler = continuation(handler_call_details)
         shares = self._pool.shares

@@ -54,6 +54,11 @@ class RunningServer:
         """Return the number of calls running or waiting for a thread."""
         return self._pool.in_flight
 
+    @property
+    def overloaded(self) -> int:
+        """Return how many calls were refused because the pool was full."""
+        return self._pool.overloaded
+
     def start(self) -> None:
         """Begin to answer."""
         self._watch.start()

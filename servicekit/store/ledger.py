@@ -17,6 +17,7 @@ from servicekit.store.connection import check_identity, check_shape, open_writer
 from servicekit.store.creation import create_store
 from servicekit.store.errors import StoreCorrupt, StoreError, StoreMissing
 from servicekit.store.lock import StoreLock
+from servicekit.store.pulse import Pulse
 from servicekit.store.queue import Urgency, WorkQueue
 from servicekit.store.readers import Reader, ReaderPool
 from servicekit.store.schema import Schema, SqlValue
@@ -197,6 +198,11 @@ class Ledger:
     def commits(self) -> int:
         """Return how many commits were synced since `open`."""
         return self._writer.commits
+
+    @property
+    def pulse(self) -> Pulse:
+        """Return what the writer measures of itself."""
+        return self._writer.pulse
 
     def acknowledge_clock(self) -> None:
         """Believe the clocks as they are now, after a person has looked at them.

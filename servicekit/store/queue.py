@@ -40,11 +40,12 @@ class Errand(Enum):
 class Job:
     """One work on its way. `done` is held until `result` or `error` may be told."""
 
-    __slots__ = ("done", "error", "result", "sees_clock", "settled", "work")
+    __slots__ = ("done", "error", "queued_s", "result", "sees_clock", "settled", "work")
 
-    def __init__(self, work: Callable[[Turn], Any], *, sees_clock: bool) -> None:
-        """Take a work that nobody has begun."""
+    def __init__(self, work: Callable[[Turn], Any], *, sees_clock: bool, queued_s: float) -> None:
+        """Take a work that nobody has begun, and when it came (monotonic seconds)."""
         self.work = work
+        self.queued_s = queued_s
         self.sees_clock = sees_clock
         self.result: Any = None
         self.error: BaseException | None = None
@@ -74,7 +75,13 @@ class WorkQueue:
     # For callers.
 
     def submit(
-        self, work: Callable[[Turn], T], urgency: Urgency, timeout_s: float, *, sees_clock: bool
+        self,
+        work: Callable[[Turn], T],
+        urgency: Urgency,
+        timeout_s: float,
+        *,
+        sees_clock: bool,
+        queued_s: float,
     ) -> T:
         """Return what the work returned, once it may be told.
 
@@ -84,7 +91,7 @@ class WorkQueue:
             StoreClosed: the store was closed.
             BaseException: whatever the work raised.
         """
-        job = Job(work, sees_clock=sees_clock or urgency is Urgency.OPERATOR)
+        job = Job(work, sees_clock=sees_clock or urgency is Urgency.OPERATOR, queued_s=queued_s)
         with self._condition:
             if self.poison is not None:
                 raise self._poisoned()

@@ -15,7 +15,8 @@ import apsw
 
 from servicekit.clock import Clock
 from servicekit.store.clock_guard import ClockGuard
-from servicekit.store.errors import ClockStepped
+from servicekit.store.errors import ClockStepped, StoreError
+from servicekit.store.pulse import Pulse
 from servicekit.store.queue import Errand, Job, Urgency, WorkQueue
 from servicekit.store.turn import Batch, Turn
 from servicekit.store.verification import TreeHead
@@ -50,6 +51,7 @@ class Writer:
         """Start the thread on a verified store whose head is `frontier`."""
         self.head = TreeHead(frontier.size, frontier.root())
         self.commits = 0
+        self.pulse = Pulse()
         self._connection = connection
         self._frontier = frontier
         self._queue = queue
@@ -83,7 +85,16 @@ class Writer:
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("a work cannot wait for another commit: it is on the writer already")
-        return self._queue.submit(work, urgency, timeout_s, sees_clock=sees_clock)
+        queued_s = self._clock.monotonic_s()
+        try:
+            return self._queue.submit(
+                work, urgency, timeout_s, sees_clock=sees_clock, queued_s=queued_s
+            )
+        except StoreError as error:
+            # A clock that is not believed stops the work and not the store.
+            if not isinstance(error, ClockStepped):
+                self.pulse.failed()
+            raise
 
     def acknowledge_clock(self, timeout_s: float) -> None:
         """Believe the clocks as they are now, and take PLAN work again."""
@@ -147,13 +158,17 @@ class Writer:
         connection.execute(
             _SAVE_HEAD, (head.size, head.root, frontier.encode(), self._guard.high_water_us)
         )
+        before_s = self._clock.monotonic_s()
         connection.execute("COMMIT")
+        self.pulse.synced(self._clock.monotonic_s() - before_s, works=len(jobs))
         self._frontier = frontier
         self.head = head
         self.commits += 1
 
     def _perform(self, batch: Batch, job: Job) -> None:
-        now_us = self._guard.read(self._clock.now_us(), self._clock.monotonic_s())
+        monotonic_s = self._clock.monotonic_s()
+        self.pulse.waited(monotonic_s - job.queued_s)
+        now_us = self._guard.read(self._clock.now_us(), monotonic_s)
         problem = self._guard.problem
         if problem is not None and not job.sees_clock:
             job.error = ClockStepped(

@@ -53,6 +53,14 @@ class OpenDomains:
     domains: Mapping[str, Domain]
     _closables: tuple[ClosableDomain, ...]
 
+    def abandoned(self) -> dict[str, int]:
+        """Return how many calls of each in-process domain were left behind and still run."""
+        return {
+            name: domain.abandoned
+            for name, domain in self.domains.items()
+            if isinstance(domain, BoundedCall)
+        }
+
     def close(self) -> None:
         """Refuse new calls, end resting workers and close files, each call wrapper first."""
         for closable in self._closables:

@@ -61,6 +61,12 @@ class DenialBudget:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._everybody: _Bucket | None = None
         self._forgotten: Suppressed | None = None
+        self._suppressed = 0
+
+    @property
+    def suppressed_total(self) -> int:
+        """Return how many denials were not recorded one by one, of all callers, ever."""
+        return self._suppressed
 
     def spend(self, caller: str, now: datetime) -> bool:
         """Return whether one more denial of this caller may be recorded, and count it if not."""
@@ -80,6 +86,7 @@ class DenialBudget:
             everybody.level -= 1
             return True
         bucket.suppressed += 1
+        self._suppressed += 1
         bucket.suppressed_since = bucket.suppressed_since or now
         return False
 

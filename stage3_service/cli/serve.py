@@ -57,6 +57,7 @@ def _announce(stage3: Stage3, *, as_json: bool) -> None:
             "plans": stage3.plans.address,
             "operators": stage3.operators.address,
             "probes": stage3.probes.address,
+            **({} if stage3.metrics is None else {"metrics": stage3.metrics.address}),
         },
         as_json=as_json,
     )

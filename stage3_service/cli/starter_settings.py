@@ -42,6 +42,8 @@ plans = {plans}
 operators = {operators}
 # gRPC health without certificates; loopback only.
 probes = {probes}
+# Prometheus metrics and plain HTTP probes; empty: not served.
+metrics = {metrics}
 
 [tls]
 certificate_file = {certificate_file}
@@ -96,6 +98,7 @@ def starter_settings(
         plans=address(7403),
         operators=address(7404),
         probes=address(7405),
+        metrics=address(9403),
         certificate_file=_quote(certificates / "stage3.crt"),
         key_file=_quote(certificates / "stage3.key"),
         client_authority_file=_quote(certificates / "ca.crt"),

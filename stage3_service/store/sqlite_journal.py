@@ -20,9 +20,10 @@ from stage3_service.store.snapshot import SqliteSnapshot
 from stage3_service.store.token_rows import TokenRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from servicekit.store.ledger import Turn
+    from stage3_service.audit.event import NewEvent
     from stage3_service.audit.journal import Snapshot, Writes
     from stage3_service.store.backlog import Salt
     from stage3_service.store.plan_rows import EndedRow, PlanRows
@@ -39,24 +40,38 @@ OperatorChange = (
 )
 
 
+def _tell_nobody(_events: Sequence[NewEvent]) -> None:
+    """Leave what is durable to the log alone."""
+
+
 class SqliteJournalStore:
     """Apply decisions to a ledger; see `audit.journal.JournalStore`."""
 
-    def __init__(self, ledger: Ledger, tokens: TokenRows, plans: PlanRows) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        tokens: TokenRows,
+        plans: PlanRows,
+        on_durable: Callable[[Sequence[NewEvent]], None] = _tell_nobody,
+    ) -> None:
+        """Commit to `ledger`; `on_durable` hears of the events of each commit, once it is."""
         self._ledger = ledger
         self._tokens = tokens
         self._plans = plans
+        self._on_durable = on_durable
 
     def commit(self, work: Callable[[Snapshot], Writes[T]], *, urgent: bool) -> Writes[T]:
         """Run one decision in its turn and make what it wrote durable."""
         try:
-            return self._ledger.commit(
+            durable = self._ledger.commit(
                 partial(self.take_turn, work),
                 urgency=Urgency.OPERATOR if urgent else Urgency.PLAN,
                 sees_clock=True,
             )
         except StoreError as error:
             raise JournalUnavailable(str(error)) from error
+        self._on_durable(durable.events)
+        return durable
 
     def take_turn(self, work: Callable[[Snapshot], Writes[T]], turn: Turn) -> Writes[T]:
         """Run one decision in the turn that the writer has given it."""

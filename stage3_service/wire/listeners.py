@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from stage3_service.authorization.denial_budget import DenialBudget
     from stage3_service.execution.execute_plan import PlanExecutor
     from stage3_service.settings import Stage3Settings
+    from stage3_service.wire.plan_tally import PlanTally
 
 # One operator who reads the log without a pause holds half of what runs, and Revoke has the rest.
 _OPERATOR_BOUNDS: Final = Bounds(pool_size=8, max_in_flight=16, share=4)
@@ -67,7 +68,7 @@ class Listeners:
     log: FilteringBoundLogger
     certificate: Rotation | None
 
-    def plans(self, executor: PlanExecutor, health: HealthBoard) -> RunningServer:
+    def plans(self, executor: PlanExecutor, health: HealthBoard, tally: PlanTally) -> RunningServer:
         """Bind the listener of the one RPC."""
         bounds = self.settings.plans
         return build_server(
@@ -82,7 +83,7 @@ class Listeners:
             services=(
                 lambda server: (
                     plan_execution_service_pb2_grpc.add_PlanExecutionServiceServicer_to_server(
-                        PlanExecutionServicer(executor), server
+                        PlanExecutionServicer(executor, tally), server
                     )
                 ),
                 health.register,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from servicekit.serving.call_facts import CallFacts
     from stage3_service.execution.execute_plan import PlanExecutor
+    from stage3_service.wire.plan_tally import PlanTally
 
 
 class _Call:
@@ -43,8 +44,9 @@ class _Call:
 class PlanExecutionServicer(plan_execution_service_pb2_grpc.PlanExecutionServiceServicer):
     """Decode a submission, have it executed, encode the answer."""
 
-    def __init__(self, executor: PlanExecutor) -> None:
+    def __init__(self, executor: PlanExecutor, tally: PlanTally) -> None:
         self._executor = executor
+        self._tally = tally
 
     def ExecuteMultiDomainPlan(
         self, request: ExecuteMultiDomainPlanRequest, context: grpc.ServicerContext
@@ -55,5 +57,7 @@ class PlanExecutionServicer(plan_execution_service_pb2_grpc.PlanExecutionService
                 decode_submission(request), _Call(context, call_facts(context))
             )
         except Refusal as refusal:
+            self._tally.refused(refusal)
             STATUSES.abort(context, wire_error(refusal))
+        self._tally.answered(answer)
         return encode_answer(answer)

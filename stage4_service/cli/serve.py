@@ -57,4 +57,7 @@ def _announce(stage4: RunningStage4, *, as_json: bool) -> None:
     from servicekit.cli.service_process import announce
 
     addresses = stage4.addresses
-    announce("stage4", {"clients": addresses.clients, "probes": addresses.probes}, as_json=as_json)
+    listeners = {"clients": addresses.clients, "probes": addresses.probes}
+    if addresses.metrics:
+        listeners["metrics"] = addresses.metrics
+    announce("stage4", listeners, as_json=as_json)

@@ -32,6 +32,8 @@ log_level = "info"
 clients = {clients}
 # gRPC health without certificates; loopback only.
 probes = {probes}
+# Prometheus metrics and plain HTTP probes; empty: not served.
+metrics = {metrics}
 
 [tls]
 certificate_file = {certificate_file}
@@ -69,6 +71,7 @@ def starter_settings(
         trust_domain=_quote(trust_domain),
         clients=address(7401),
         probes=address(7402),
+        metrics=address(9404),
         certificate_file=_quote(certificates / "stage4.crt"),
         key_file=_quote(certificates / "stage4.key"),
         authority_file=_quote(certificates / "ca.crt"),

@@ -49,11 +49,12 @@ _RUNNING: Final = "SELECT plan_id, user_id FROM plans WHERE state = 'running' OR
 class SqliteJournal:
     """A `Stage4Journal` over one store, and the reads of `GetPlan` and the lists."""
 
-    __slots__ = ("_ledger",)
+    __slots__ = ("_ledger", "recovered_plans")
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, recovered_plans: int = 0) -> None:
         """Hold an open ledger; use `SqliteJournal.open`."""
         self._ledger = ledger
+        self.recovered_plans = recovered_plans
 
     @staticmethod
     def create(path: Path, *, now_us: int) -> None:
@@ -88,11 +89,11 @@ class SqliteJournal:
         )
         # Before anything is served: a plan that is running now was running when a process died.
         try:
-            ledger.commit(_recover, urgency=Urgency.OPERATOR)
+            recovered = ledger.commit(_recover, urgency=Urgency.OPERATOR)
         except BaseException:
             ledger.close()
             raise
-        return SqliteJournal(ledger)
+        return SqliteJournal(ledger, recovered_plans=recovered)
 
     def record(
         self,
@@ -143,6 +144,11 @@ class SqliteJournal:
     ) -> list[LogEntry]:
         """Return at most `limit` log entries with a sequence number above `after`, oldest first."""
         return self._read(lambda reader: reads.entries(reader, caller, plan_id, after, limit))
+
+    @property
+    def ledger(self) -> Ledger:
+        """Return the store below, for who measures it."""
+        return self._ledger
 
     @property
     def head(self) -> TreeHead:
@@ -228,10 +234,11 @@ def _append_security(turn: Turn, record: SecurityRecord) -> None:
     )
 
 
-def _recover(turn: Turn) -> None:
+def _recover(turn: Turn) -> int:
     running = cast("list[tuple[str, str]]", turn.rows(_RUNNING))
     for plan_id, user_id in running:
         event, ended = close_as_unknown(plan_id, user_id)
         _record(turn, (event,), None, ended)
     if running:
         _append_security(turn, describe_recovery(len(running)))
+    return len(running)

@@ -36,6 +36,7 @@ from stage4_service.wire.pages import (
     encode_page_token,
     page_size,
 )
+from stage4_service.wire.plan_tally import INVALID, SUPPRESSED, VALID, PlanTally
 from stage4_service.wire.refusals import Refusals
 from stage4_service.wire.stage3_client import CallersPatience, Stage3Call, Stage3Client
 from stage4_service.wire.status import STATUSES
@@ -57,7 +58,9 @@ class PlanServicer(PlanServiceServicer):
         refusals: Refusals,
         limits: PlanLimits,
         ids: Callable[[], str],
+        tally: PlanTally,
     ) -> None:
+        self._tally = tally
         self._journal = journal
         self._records = records
         self._stage3 = stage3
@@ -73,13 +76,21 @@ class PlanServicer(PlanServiceServicer):
         self, request: pb.ExecutePlanRequest, context: grpc.ServicerContext
     ) -> pb.ExecutePlanResponse:
         """Execute one plan; see the service's definition."""
+        with self._tally.timed():
+            return self._execute(request, context)
+
+    def _execute(
+        self, request: pb.ExecutePlanRequest, context: grpc.ServicerContext
+    ) -> pb.ExecutePlanResponse:
         facts = call_facts(context)
         self._admit(facts, context)
         submission = self._submission(request, facts)
         try:
             document = self._read(request)
         except PlanInvalid as invalid:
+            self._tally.received.add(INVALID)
             self._refuse_document(submission, invalid.violation, context)
+        self._tally.received.add(VALID)
         orchestrator = Stage4Orchestrator(
             self._call(submission, document, facts, context), journal=self._journal, ids=self._ids
         )
@@ -87,6 +98,7 @@ class PlanServicer(PlanServiceServicer):
             result = orchestrator.execute_plan(document.plan, submission=submission)
         except FailClosed as failed:
             self._abort(failed, submission, context)
+        self._tally.completed(result)
         return _response(result, submission, document)
 
     def ValidatePlan(
@@ -160,8 +172,11 @@ class PlanServicer(PlanServiceServicer):
         try:
             admitted = self._refusals.admits(facts.identity.uri)
         except JournalUnavailable:
+            self._tally.refused(Reason.AUDIT_UNAVAILABLE)
             _abort_unavailable(context)
         if not admitted:
+            self._tally.received.add(SUPPRESSED)
+            self._tally.refused(Reason.OVERLOADED)
             message = "too many of this caller's plans were refused; nothing was done"
             STATUSES.abort(context, WireError(Reason.OVERLOADED, message))
 
@@ -207,6 +222,7 @@ class PlanServicer(PlanServiceServicer):
             record_refused_document(self._journal, submission)
         except FailClosed as failed:
             self._abort(failed, submission, context)
+        self._tally.refused(Reason.PLAN_INVALID)
         self._refusals.charge(submission.caller, Reason.PLAN_INVALID)
         outcome = encode_plan_outcome(
             plan_id=submission.plan_id,
@@ -222,6 +238,7 @@ class PlanServicer(PlanServiceServicer):
         self, failed: FailClosed, submission: Submission, context: grpc.ServicerContext
     ) -> NoReturn:
         """End the call with the reason, what people may read of it, and the plan's outcome."""
+        self._tally.failed(failed)
         message = _MESSAGES.get(failed.reason, "the plan was not executed")
         step: int | None = None
         original_plan_id = ""

@@ -29,6 +29,12 @@ class Refusals:
         self._log = log
         self._budget = budget
         self._lock = Lock()
+        self._suppressed = 0
+
+    @property
+    def suppressed_total(self) -> int:
+        """Return how many refusals left no record of their own, of all callers, ever."""
+        return self._suppressed
 
     def admits(self, caller: str) -> bool:
         """Say whether the caller has budget left; count the refusal if it has not.
@@ -40,6 +46,7 @@ class Refusals:
         with self._lock:
             if not self._budget.has_left(caller):
                 self._budget.suppress(caller)
+                self._suppressed += 1
                 return False
             count = self._budget.take_suppressed(caller)
         if count:

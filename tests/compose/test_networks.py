@@ -19,8 +19,8 @@ from tests.compose.stack import Stack
 
 pytestmark = COMPOSED
 
-STAGE3_PORTS = (7403, 7404, 7405)
-STAGE4_PORTS = (7401, 7402)
+STAGE3_PORTS = (7403, 7404, 7405, 9403)
+STAGE4_PORTS = (7401, 7402, 9404)
 DEFAULT_ROUTE = "00000000"
 NAMES = {"stage3": ("stage3", "stage3-back"), "stage4": ("stage4", "stage4-front")}
 
@@ -42,7 +42,7 @@ DENIED = (
     Way("front-client", "store3", (5432,)),
     Way("front-client", "store4", (5432,)),
     Way("front-client", "domain-service", (7410,)),
-    Way("stage4", "stage3", (7404, 7405)),
+    Way("stage4", "stage3", (7404, 7405, 9403)),
     Way("stage4", "store3", (5432,)),
     Way("stage4", "domain-service", (7410,)),
     Way("stage3", "stage4", STAGE4_PORTS),
@@ -72,6 +72,8 @@ REACHED = (
     ("stage3", "127.0.0.1:7404"),
     ("stage3", "127.0.0.1:7405"),
     ("stage4", "127.0.0.1:7402"),
+    ("stage3", "127.0.0.1:9403"),
+    ("stage4", "127.0.0.1:9404"),
 )
 BROKEN = (
     ("front-client", "back", "stage3", "back", 7403),

@@ -13,7 +13,7 @@ from stage3_service.settings import Stage3Settings
 from stage4_service.settings import Stage4Settings
 from stagegate_domain.declaration import declaration
 from stagegate_domain.settings import DomainSettings
-from tests.deploy.manifests import ROOT, compose
+from tests.deploy.manifests import ROOT, compose, documents
 
 NETWORKS = {
     "stage3": {"back", "domains", "state3"},
@@ -104,9 +104,35 @@ def test_the_services_would_start_with_these_settings() -> None:
 
     assert domain.insecure_loopback is False
     assert stage3.listen.operators.startswith("127.0.0.1:")
+    assert stage3.listen.metrics.startswith("127.0.0.1:")
+    assert stage4.listen.metrics.startswith("127.0.0.1:")
     assert stage3.listen.plans == stage4.stage3.address
     assert (stage3.insecure_loopback, stage4.insecure_loopback) == (False, False)
     assert (stage3.reflection, stage4.reflection) == (False, False)
+
+
+def test_a_scraper_joins_networks_that_the_services_do_not_share() -> None:
+    """What deploy/compose/metrics.yaml adds: one address on one new internal network for each."""
+    (added,) = documents((ROOT / "deploy/compose/metrics.yaml").read_text())
+    (scraper,) = documents((ROOT / "deploy/prometheus/prometheus.yaml").read_text())
+    before = compose()
+    scraped = {
+        each["job_name"].removeprefix("stagegate-"): each["static_configs"][0]["targets"]
+        for each in scraper["scrape_configs"]
+    }
+
+    assert set(added["services"]) == {"stage3", "stage4"}
+    for name, service in added["services"].items():
+        ((network, joined),) = service["networks"].items()
+        ((variable, address),) = service["environment"].items()
+        assert network not in before["networks"]
+        assert added["networks"][network] == {"internal": True}
+        assert variable == f"{name.upper()}_LISTEN__METRICS"
+        assert [address.partition(":")[0]] == joined["aliases"]
+        assert scraped[name] == [address]
+        assert set(service) == {"environment", "networks"}
+    first, second = (set(each["networks"]) for each in added["services"].values())
+    assert first.isdisjoint(second)
 
 
 def test_a_volume_of_keys_is_mounted_where_it_is_needed() -> None:

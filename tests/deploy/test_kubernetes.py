@@ -18,9 +18,10 @@ pytestmark = pytest.mark.slow
 
 USERS = {"stage3": 10003, "stage4": 10004}
 MODELS: dict[str, type[BaseModel]] = {"stage3": Stage3Settings, "stage4": Stage4Settings}
-PORTS = (53, 5432, 7401, 7402, 7403, 7404, 7405, 7411)
+PORTS = (53, 5432, 7401, 7402, 7403, 7404, 7405, 7411, 9403, 9404)
 WHO: dict[str, Any] = {
     "client": {"namespace": {"stagegate-clients": "true"}, "pod": {}},
+    "scraper": {"namespace": {"stagegate-monitoring": "true"}, "pod": {}},
     "stranger": {"namespace": {}, "pod": {}},
     "stage3": {"namespace": None, "pod": {"app.kubernetes.io/name": "stage3"}},
     "stage4": {"namespace": None, "pod": {"app.kubernetes.io/name": "stage4"}},
@@ -79,6 +80,24 @@ def test_the_settings_are_settings(kustomization: str, service: str) -> None:
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         command = ["python", "-m", "servicekit.probe", probes]
         assert container[probe]["exec"]["command"] == command
+
+
+@pytest.mark.parametrize("kustomization", KUSTOMIZATIONS)
+def test_a_scraper_is_told_where_to_ask(kustomization: str) -> None:
+    """The annotation, the named port and the setting are one port."""
+    settings = {
+        each["metadata"]["name"].rsplit("-", 1)[0]: each["data"]
+        for each in of_kind(kustomization, "ConfigMap")
+    }
+    for set_ in of_kind(kustomization, "StatefulSet"):
+        name = set_["metadata"]["name"]
+        template = set_["spec"]["template"]
+        (container,) = template["spec"]["containers"]
+        ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+        listens = settings[f"{name}-settings"][f"{name.upper()}_LISTEN__METRICS"]
+
+        assert template["metadata"]["annotations"]["prometheus.io/port"] == str(ports["metrics"])
+        assert listens == f"0.0.0.0:{ports['metrics']}"
 
 
 @pytest.mark.parametrize("kustomization", KUSTOMIZATIONS)
@@ -149,6 +168,8 @@ def test_the_policies_open_these_ways_and_no_other(kustomization: str) -> None:
 
     assert opened == {
         ("client", "stage4", 7401),
+        ("scraper", "stage3", 9403),
+        ("scraper", "stage4", 9404),
         ("stage4", "stage3", 7403),
         ("stage3", "domain", 7411),
         ("stage3", "names", 53),

@@ -13,7 +13,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND_S = 60
-PORTS = tuple(f"127.0.0.1:{port}" for port in (7401, 7402, 7403, 7404, 7405, 7411, 7412))
+PORTS = tuple(
+    f"127.0.0.1:{port}" for port in (7401, 7402, 7403, 7404, 7405, 7411, 7412, 9403, 9404)
+)
 
 
 class Reader:

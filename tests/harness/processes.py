@@ -61,7 +61,7 @@ class Stage3Process:
             self.log_file,
         )
         self.recovered_plans = said["recovered_plans"]
-        self.addresses = {name: said[name] for name in ("plans", "operators", "probes")}
+        self.addresses = {name: said[name] for name in ("plans", "operators", "probes", "metrics")}
         listeners = {
             name: SimpleNamespace(address=address) for name, address in self.addresses.items()
         }

@@ -38,6 +38,7 @@ def main(directory: Path, effects_file: Path) -> int:
                 "plans": service.plans.address,
                 "operators": service.operators.address,
                 "probes": service.probes.address,
+                "metrics": "" if service.metrics is None else service.metrics.address,
                 "recovered_plans": service.recovered_plans,
                 "store": str(settings.state_dir / STORE_FILE),
             }

@@ -49,7 +49,12 @@ def stage3_settings(directory: Path, **changes: Any) -> Stage3Settings:
             "state_dir": directory / "stage3",
             "outcome_key_file": directory / "outcome.keys",
             "trust_domain": TRUST_DOMAIN,
-            "listen": Listen(plans="127.0.0.1:0", operators="127.0.0.1:0", probes="127.0.0.1:0"),
+            "listen": Listen(
+                plans="127.0.0.1:0",
+                operators="127.0.0.1:0",
+                probes="127.0.0.1:0",
+                metrics="127.0.0.1:0",
+            ),
             "tls": Tls(
                 certificate_file=keys.file("stage3-server.crt"),
                 key_file=keys.file("stage3-server.key"),

@@ -39,7 +39,7 @@ def stage4_settings(directory: Path, stage3_address: str, **changes: Any) -> Sta
         **{
             "state_dir": directory / "stage4",
             "trust_domain": TRUST_DOMAIN,
-            "listen": Listen(clients="127.0.0.1:0", probes="127.0.0.1:0"),
+            "listen": Listen(clients="127.0.0.1:0", probes="127.0.0.1:0", metrics="127.0.0.1:0"),
             "tls": Tls(
                 certificate_file=keys.file("stage4-server.crt"),
                 key_file=keys.file("stage4-server.key"),

@@ -174,7 +174,7 @@ def test_a_work_that_hides_a_disk_error_is_not_believed(tmp_path: Path) -> None:
 def test_an_answer_that_came_in_time_is_no_delay() -> None:
     """A caller whose patience ends just after the answer takes the answer, and poisons nothing."""
     queue = WorkQueue(on_poison=None)
-    job = Job(lambda turn: None, sees_clock=False)
+    job = Job(lambda turn: None, sees_clock=False, queued_s=0.0)
     queue.tell([job])
     queue._overdue(job, 1.0)
     assert queue.poison is None

@@ -1,0 +1,49 @@
+"""What a domain's thread has to say when no caller waits for it: to the log, without its data."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+from stage3_service.audit.journal import JournalUnavailable, OutcomeDamaged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+    from stage3_service.adapters.shielded_call import RaisedError
+    from stage3_service.domains.port import Answer
+    from stage3_service.execution.late_answers import LateAnswers
+
+
+def recording_late(late: LateAnswers, log: FilteringBoundLogger) -> Callable[[str, Answer], None]:
+    """Return what records a late answer, and logs that it could not be recorded."""
+
+    def deliver(idempotency_key: str, answer: Answer) -> None:
+        try:
+            late.deliver(idempotency_key, answer)
+        except (JournalUnavailable, OutcomeDamaged) as unavailable:
+            log.error(  # noqa: TRY400 - the sentence says it all; a trace adds nothing
+                "a late answer was not recorded", key=idempotency_key, error=str(unavailable)
+            )
+
+    return deliver
+
+
+def logging_raised(log: FilteringBoundLogger) -> Callable[[RaisedError], None]:
+    """Return what logs the type and the place of an error that a domain's method raised."""
+
+    def report(raised: RaisedError) -> None:
+        # Its text may quote parameters: the type and the place are enough to find it.
+        place = traceback.extract_tb(raised.error.__traceback__)[-1:]
+        log.error(
+            "a domain method raised",
+            domain=raised.domain,
+            method=raised.method,
+            key=raised.idempotency_key,
+            error_type=type(raised.error).__name__,
+            place=[f"{frame.filename}:{frame.lineno}" for frame in place],
+        )
+
+    return report
