@@ -24,6 +24,12 @@ REFUSAL_THREADS: Final = 2
 """Threads that only say no: a refusal reads no request, so it never waits for a client."""
 
 
+UNREAD_PER_SHARE: Final = 2
+"""Calls of one caller that gRPC may hold, for each that its share lets it have in a handler. A call
+whose answer is written has left its place; its answer stays in memory until the caller has read it.
+Above one, because gRPC learns of that a moment after the caller does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """The size of one server: calls that run, calls held at a time (running and waiting).
@@ -56,6 +62,9 @@ class CallPool(ThreadPoolExecutor):
             max_workers=REFUSAL_THREADS, thread_name_prefix=f"{name}-refusals"
         )
         self.shares = None if bounds.share is None else CallerShares(bounds.share)
+        self.unread = (
+            None if bounds.share is None else CallerShares(UNREAD_PER_SHARE * bounds.share)
+        )
         self.turns = Turns(bounds.pool_size)
         self._max_in_flight = bounds.max_in_flight
         self._in_flight = 0

@@ -83,23 +83,32 @@ class AdmissionInterceptor(OrderedInterceptor):
             self._pool.note_overload()
             return refuse_with(self._refuse, self._pool.refusals)
         handler = continuation(handler_call_details)
-        shares = self._pool.shares
-        if handler is None or shares is None:
+        shares, unread = self._pool.shares, self._pool.unread
+        if handler is None or shares is None or unread is None:
             return handler
-        return within(handler, partial(self._scope, shares))
+        return within(handler, partial(self._scope, shares, unread))
 
     @contextmanager
-    def _scope(self, shares: CallerShares, context: grpc.ServicerContext) -> Iterator[None]:
+    def _scope(
+        self, shares: CallerShares, unread: CallerShares, context: grpc.ServicerContext
+    ) -> Iterator[None]:
         identity = identity_of(context)
         # A server that asks nobody has no callers to tell apart: they are one.
         caller = "" if identity is None else identity.uri
+        if not unread.take(caller):
+            self._refuse_caller("this caller has as many answers to read as it may", context)
+        if not context.add_callback(partial(unread.give_back, caller)):
+            unread.give_back(caller)
+            context.abort(grpc.StatusCode.CANCELLED, "the caller left before anything began")
         if not shares.take(caller):
-            message = "this caller has as many calls in flight as it may; nothing was done"
-            self._policy.statuses.abort(context, WireError(OVERLOADED, message))
+            self._refuse_caller("this caller has as many calls in flight as it may", context)
         try:
             yield
         finally:
             shares.give_back(caller)
+
+    def _refuse_caller(self, why: str, context: grpc.ServicerContext) -> NoReturn:
+        self._policy.statuses.abort(context, WireError(OVERLOADED, f"{why}; nothing was done"))
 
     def _refuse(self, context: grpc.ServicerContext) -> NoReturn:
         self._policy.statuses.abort(

@@ -19,6 +19,17 @@ from servicekit.serving.reflection import register_reflection
 
 Register = Callable[[grpc.Server], None]
 
+STREAMS_PER_PLACE: Final = 2
+STREAMS_MIN: Final = 128
+"""Calls that one connection may have open: so many for each place, and so many at least, because a
+watcher of health takes no place. More than one a place, so that a client hears a refusal rather
+than wait for its own library. Without a bound a connection that opens calls and takes them back at
+once fills gRPC's own queue, and then gRPC drops anybody's calls: what was taken back counts until
+gRPC is done with it."""
+
+HANDSHAKE_MAX_MS: Final = 10_000
+"""gRPC would keep a connection that never finishes its handshake for two minutes."""
+
 SETTLE_S: Final = 1.0
 """How long handlers have to return once every call of a stopped server is answered or cancelled."""
 
@@ -101,13 +112,19 @@ def build_server(
     if credentials is None:
         wanted.verify_loopback()
     _verify_policy(name, policy, secure=credentials is not None)
-    pool = CallPool(name, bounds or Bounds())
+    bounds = bounds or Bounds()
+    pool = CallPool(name, bounds)
     watch = ReadWatch(policy.monotonic_s, policy.read_max_s)
     server = grpc.server(
         pool,
         interceptors=list(build_interceptors(policy, pool, watch)),
         options=[
             ("grpc.so_reuseport", 0),
+            (
+                "grpc.max_concurrent_streams",
+                max(STREAMS_MIN, STREAMS_PER_PLACE * bounds.max_in_flight),
+            ),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_MAX_MS),
             ("grpc.max_receive_message_length", message_max_bytes),
             ("grpc.max_send_message_length", message_max_bytes),
         ],

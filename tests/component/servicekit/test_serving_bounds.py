@@ -1,5 +1,6 @@
 """What a listener does when there is too much, too late, or nothing at all coming."""
 
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from servicekit.serving.call_facts import call_facts
 from servicekit.serving.channel import open_channel
 from servicekit.serving.read_watch import ReadWatch
 from servicekit.serving.turns import Turns
+from tests.adversarial.attacks import DATA, END_STREAM, Peer, frame
 from tests.component.servicekit.serving_world import (
     SERVER_NAME,
     Gate,
@@ -219,6 +221,43 @@ class TestShares:
             gate.open.set()
             _wait_for(lambda: server.in_flight == 0)
             gate.open.clear()
+
+    @pytest.mark.parametrize("share", [1, None])
+    def test_answers_that_nobody_reads_count_until_they_are_read(
+        self, world: World, share: int | None
+    ) -> None:
+        """A caller that leaves no room for its answers is refused, though none of its calls runs.
+
+        gRPC keeps what it cannot send. Others are served, and so is the caller when the answers
+        are gone. The control is a server without shares: it keeps as many as anybody likes.
+        """
+        ran = threading.Semaphore(0)
+
+        def get(request: bytes, _context: grpc.ServicerContext) -> bytes:
+            ran.release()
+            return request or b"an answer"
+
+        server = world.serve({"Get": get}, bounds=Bounds(2, 8, share))
+        peer = Peer(server.address, world.authority.directory, "client", full("Get"))
+        no_window = struct.pack(">HI", 4, 0)
+        peer.greet(no_window)
+        for _ in range(2):
+            stream, opened = peer.headers()
+            peer.socket.sendall(opened + frame(DATA, END_STREAM, stream, bytes(5)))
+            assert ran.acquire(timeout=10)
+            _wait_for(lambda: server.in_flight == 0)
+        channel = world.channel(server)
+        if share is None:
+            assert call(channel, "Get", b"more") == b"more"
+            peer.close()
+            return
+        error = failure(channel, "Get", timeout=FAST_S)
+        assert error.reason == "OVERLOADED"
+        assert "answers to read" in error.message
+        other = world.channel(server, world.authority.caller("client/bob"))
+        assert call(other, "Get", b"mine") == b"mine"
+        peer.close()
+        _wait_for(lambda: channel.unary_unary(full("Get")).future(b"x").exception() is None)
 
     def test_probes_are_one_caller(self, world: World) -> None:
         """A server that asks nobody bounds everybody together."""

@@ -1,0 +1,225 @@
+"""A hostile peer at the doors of both services, over real sockets, against real processes.
+
+Each attack runs from a process of its own while an honest client submits plans. Afterwards the
+services are the same processes, every honest plan was executed, and their memory has not grown.
+The attacker holds a certificate: at Stage-4 a client's, so that its calls are let in as far as
+anybody's, at Stage-3 one that no method is for. Controls are the same attacks against a server
+that is as careless as gRPC allows.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from bench.processes import resident_mib
+from stage3_service.settings import Denials
+from stage4_service.settings import Refusals
+from tests.adversarial.attacks import ATTACKS
+from tests.adversarial.careless_server import ECHO, LIST
+from tests.harness.pair import ProcessPair, pair_of_processes, plan_document
+from tests.harness.pki import pki
+from tests.harness.processes import ROOT
+from tests.harness.stage3 import step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
+
+SECONDS = 3.0
+IDLE_SECONDS = 1.5
+PAUSE_S = 0.01
+SLOWER_MAX = 3.0
+# What an attack may add to a process; the control of each attack on memory adds more.
+GROWTH_MAX_MIB = 64.0
+EXECUTE = "/stagegate.stage4.v1.PlanService/ExecutePlan"
+LIST_EVENTS = "/stagegate.stage4.v1.PlanService/ListAuditEvents"
+EXECUTE_AT_STAGE3 = "/stagegate.stage3.v1.PlanExecutionService/ExecuteMultiDomainPlan"
+# What gRPC itself ends by closing the connection; that it does is what shows that it was hit.
+CLOSED_BY_GRPC = frozenset({"malformed_frames", "control_frames"})
+
+
+@contextmanager
+def under_attack(
+    name: str, address: str, caller: str, method: str, seconds: float
+) -> Iterator[Callable[[], dict[str, int]]]:
+    """Run an attack beside the block; the function waits for its end and returns its counts."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.adversarial.attacks"),
+            *(name, address, str(pki().directory), caller, method, str(seconds)),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "attacking\n"
+
+    def counts() -> dict[str, int]:
+        said, _ = process.communicate(timeout=60)
+        counted: dict[str, int] = json.loads(said)
+        return counted
+
+    try:
+        yield counts
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@dataclass(slots=True)
+class Honest:
+    """A client that submits plans, one after another, and holds each answer to be right."""
+
+    pair: ProcessPair
+    token: str
+    executed: int = 0
+
+    def times_ms(self, seconds: float) -> list[float]:
+        """Submit plans for so long and return how long each took."""
+        document = plan_document(self.token, step("text", "upper", text="honest"))
+        times = []
+        last = time.monotonic() + seconds
+        while time.monotonic() < last:
+            start = time.perf_counter()
+            executed = self.pair.stage4.execute(document)
+            times.append((time.perf_counter() - start) * 1e3)
+            assert executed.result["results"] == [{"step": 0, "output": {"text": "HONEST"}}]
+            self.executed += 1
+            time.sleep(PAUSE_S)
+        return times
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Honest]:
+    """Run both services as processes, with the budgets that they have when installed."""
+    directory: Path = tmp_path_factory.mktemp("abuse")
+    with pair_of_processes(
+        directory, stage3={"denials": Denials()}, stage4={"refusals": Refusals()}
+    ) as pair:
+        client = Honest(pair, pair.stage3.issue().token_hash)
+        # Whatever grows once, such as threads, has grown.
+        client.times_ms(IDLE_SECONDS)
+        yield client
+
+
+@pytest.mark.parametrize("target", ["stage4", "stage3"])
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_an_attack_leaves_the_honest_client_served_and_memory_bounded(
+    honest: Honest, name: str, target: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Every honest plan is executed, at most three times as slowly; no process dies or grows.
+
+    Slowness is judged by the median: of a few hundred calls on a shared machine the 99th centile
+    is the machine's. Both are in the figure.
+    """
+    pair = honest.pair
+    processes = {"stage3": pair.stage3_process.process, "stage4": pair.stage4_process.process}
+    if target == "stage4":
+        address = pair.stage4.service.addresses.clients
+        caller, method = ("reader", LIST_EVENTS) if name == "slow_reader" else ("other", EXECUTE)
+    else:
+        address = pair.stage3_process.addresses["plans"]
+        caller, method = "domain", EXECUTE_AT_STAGE3
+    before = {service: resident_mib(one.pid) for service, one in processes.items()}
+    idle = honest.times_ms(IDLE_SECONDS)
+    with under_attack(name, address, caller, method, SECONDS) as counts:
+        attacked = honest.times_ms(SECONDS - 0.5)
+        during = {service: resident_mib(one.pid) for service, one in processes.items()}
+        counted = counts()
+    assert sum(counted.values()) > 0, "nothing was attacked"
+    if name in CLOSED_BY_GRPC:
+        assert counted["closed by the victim"] > 0
+    assert all(one.poll() is None for one in processes.values())
+    growth = {service: during[service] - before[service] for service in processes}
+    record_property(
+        "figure",
+        f"{name} at {target}: honest p50 {median(idle):.1f} to {median(attacked):.1f} ms, "
+        f"p99 {_p99(idle):.1f} to {_p99(attacked):.1f} ms, "
+        f"memory {growth[target]:+.1f} MiB; {counted}",
+    )
+    assert growth[target] < GROWTH_MAX_MIB
+    assert median(attacked) < SLOWER_MAX * median(idle)
+    _verify_alive(pair)
+
+
+def _p99(times: list[float]) -> float:
+    return quantiles(times, n=100)[98] if len(times) > 1 else times[0]
+
+
+def _verify_alive(pair: ProcessPair) -> None:
+    """Ask each listener for something that only a healthy service answers."""
+    issued = pair.stage3.issue()
+    pair.stage3.revoke(issued.token.token_id)
+    refused = pair.stage4.execute(
+        plan_document(issued.token_hash, step("text", "upper", text="after"))
+    )
+    assert refused.reason == "TOKEN_NOT_ACCEPTED"
+
+
+@contextmanager
+def careless() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the careless server; yield it and its address."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.adversarial.careless_server", str(pki().directory)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+class TestControls:
+    """The same attacks do hit a server that is not protected."""
+
+    def test_silent_calls_starve_it(self) -> None:
+        """Its threads wait for requests that never come; an honest call is not answered."""
+        with (
+            careless() as (_process, address),
+            pki().channel("cli", address, "stage4") as channel,
+        ):
+            echo: Any = channel.unary_unary(ECHO)
+            assert echo(b"before", timeout=20) == b"before"
+            with under_attack("silent_calls", address, "other", ECHO, SECONDS) as counts:
+                time.sleep(1)
+                with pytest.raises(grpc.RpcError) as caught:
+                    echo(b"during", timeout=1)
+                counts()
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    @pytest.mark.parametrize(("name", "method"), [("gzip_bomb", ECHO), ("slow_reader", LIST)])
+    def test_its_memory_grows_beyond_what_ours_may(
+        self, name: str, method: str, record_property: Callable[[str, object], None]
+    ) -> None:
+        """A bomb is unfolded, and answers that nobody reads are kept."""
+        with careless() as (process, address), pki().channel("cli", address, "stage4") as channel:
+            echo: Any = channel.unary_unary(ECHO)
+            assert echo(b"before", timeout=20) == b"before"
+            before = resident_mib(process.pid)
+            grown = 0.0
+            with under_attack(name, address, "other", method, SECONDS) as counts:
+                last = time.monotonic() + SECONDS
+                while time.monotonic() < last:
+                    grown = max(grown, resident_mib(process.pid) - before)
+                    time.sleep(PAUSE_S)
+                counts()
+        record_property("figure", f"control, {name} at a careless server: {grown:+.1f} MiB")
+        assert grown > GROWTH_MAX_MIB
