@@ -9,7 +9,8 @@ at a third of the cost.
 """
 
 import json
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, cast
 
 from servicekit.ijson_walk import JsonValue
 
@@ -49,14 +50,26 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, str) or value is None:
         return True
     if isinstance(value, dict):
-        for key, member in value.items():
-            if not isinstance(key, str):
-                return False
-            if not key.isascii() and max(key) > _LAST_OF_BASIC_PLANE:
-                return False
-            if type(member) is not str and not _is_plain(member):
-                return False
-        return True
+        return _has_plain_keys(value) and _are_plain(value.values())
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return _are_plain(value)
     return isinstance(value, int) and -_MAX_SAFE_INTEGER <= value <= _MAX_SAFE_INTEGER
+
+
+def _are_plain(values: Iterable[object]) -> bool:
+    for value in values:
+        kind = type(value)
+        # Most of what is recorded are texts and counts: they are not worth a call each.
+        if kind is str or (kind is int and 0 <= cast("int", value) <= _MAX_SAFE_INTEGER):
+            continue
+        if not _is_plain(value):
+            return False
+    return True
+
+
+def _has_plain_keys(members: dict[object, object]) -> bool:
+    try:
+        keys = "".join(cast("dict[str, object]", members))
+    except TypeError:
+        return False
+    return keys.isascii() or max(keys) <= _LAST_OF_BASIC_PLANE

@@ -157,7 +157,8 @@ def event_time(time_us: int) -> datetime:
 
 def spell_time(time_us: int) -> str:
     """Spell an instant as RFC 3339 with six decimals and Z."""
-    return event_time(time_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not by strftime, which costs ten times as much and does not pad years.
+    return event_time(time_us).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def marked_as_replay(event: NewEvent) -> NewEvent:

@@ -128,8 +128,13 @@ def _copied(value: object, depth_left: int, budget: Iterator[int]) -> object:
     """Copy a document as deep and as wide as a valid one can be; the rest is refused anyway."""
     if next(budget, None) is None or depth_left == 0:
         return value
-    if type(value) is dict or isinstance(value, FrozenObject):
+    kind = type(value)
+    if kind is str:
+        return value
+    if kind is dict or kind is FrozenObject:
+        value = cast("dict[str, object]", value)
         return {key: _copied(member, depth_left - 1, budget) for key, member in value.items()}
-    if type(value) is list or isinstance(value, FrozenArray):
+    if kind is list or kind is FrozenArray:
+        value = cast("list[object]", value)
         return [_copied(element, depth_left - 1, budget) for element in value]
     return value

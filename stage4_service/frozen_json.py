@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn, Self, TypeAlias
+from typing import Any, NoReturn, Self, TypeAlias, cast
 
 from servicekit.ijson import JsonValue
 
@@ -20,6 +20,10 @@ class FrozenArray(tuple[Any, ...]):
 
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
+
+    def __init_subclass__(cls) -> NoReturn:
+        """Refuse: what is frozen is told by its exact type."""
+        raise TypeError("FrozenArray has no subclasses")
 
     def __eq__(self, other: object) -> bool:
         """Compare by content with a list or a tuple."""
@@ -45,7 +49,7 @@ class FrozenArray(tuple[Any, ...]):
 
     def copy(self) -> list[Any]:
         """Return plain mutable data that shares nothing with this array."""
-        return [thaw(element) for element in self]
+        return list(map(thaw, self))
 
 
 class FrozenObject(Mapping[str, Any]):
@@ -53,6 +57,10 @@ class FrozenObject(Mapping[str, Any]):
 
     __slots__ = ("_members",)
     _members: Mapping[str, FrozenValue]
+
+    def __init_subclass__(cls) -> NoReturn:
+        """Refuse: what is frozen is told by its exact type."""
+        raise TypeError("FrozenObject has no subclasses")
 
     # Not `__init__`, which anybody may call again.
     def __new__(cls, members: Mapping[str, FrozenValue]) -> Self:
@@ -97,7 +105,10 @@ class FrozenObject(Mapping[str, Any]):
 
     def copy(self) -> dict[str, Any]:
         """Return plain mutable data that shares nothing with this object."""
-        return {key: thaw(member) for key, member in self._members.items()}
+        return {
+            key: member if type(member) is str else thaw(member)
+            for key, member in self._members.items()
+        }
 
 
 def sealed_slot(owner: type, name: str) -> Callable[[object, object], None]:
@@ -116,13 +127,17 @@ def freeze(value: object) -> FrozenValue:
 
     Raises: TypeError for a value that is not JSON.
     """
+    # By exact type first: a class that a mapping's abstract base is asked about costs a search.
+    kind = type(value)
+    if kind is str or kind is FrozenArray or kind is FrozenObject:
+        return cast("FrozenValue", value)
     match value:
-        case None | bool() | int() | float() | str() | FrozenArray() | FrozenObject():
-            return value
         case list():
-            return FrozenArray(freeze(element) for element in value)
+            return FrozenArray(map(freeze, value))
         case dict():
             return FrozenObject({key: freeze(member) for key, member in value.items()})
+        case None | bool() | int() | float() | str() | FrozenArray() | FrozenObject():
+            return value
         case _:
             message = f"{type(value).__name__} is not a JSON value"
             raise TypeError(message)
@@ -130,6 +145,7 @@ def freeze(value: object) -> FrozenValue:
 
 def thaw(value: FrozenValue) -> JsonValue:
     """Return a plain mutable copy of a frozen value, all the way down."""
-    if isinstance(value, FrozenArray | FrozenObject):
-        return value.copy()
-    return value
+    kind = type(value)
+    if kind is FrozenArray or kind is FrozenObject:
+        return cast("FrozenArray | FrozenObject", value).copy()
+    return cast("JsonValue", value)
