@@ -10,7 +10,10 @@ guesses at names that merely contain such a word: `travel_agent` is a profession
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 # Who plans, schedules, executes or acts by itself, and who is nobody in particular.
 _MACHINERY: Final = frozenset(
@@ -60,9 +63,23 @@ _TOKEN_OPERATIONS: Final = frozenset(
 _NOT_A_LETTER_OR_DIGIT: Final = re.compile(r"[^a-z0-9]")
 
 
+def _by_first_letter(words: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return the words that can begin where a letter stands."""
+    begun: dict[str, tuple[str, ...]] = {}
+    for word in sorted(words):
+        begun[word[0]] = (*begun.get(word[0], ()), word)
+    return begun
+
+
+# A token's names are asked each time its row is decoded: most words need not be tried.
+_TRIMMINGS_BEGUN: Final = _by_first_letter({*_TRIMMINGS, *"0123456789"})
+_MACHINERY_BEGUN: Final = _by_first_letter(_MACHINERY)
+_AUTHORITY_BEGUN: Final = _by_first_letter(_MACHINERY | _TOKEN_AUTHORITY)
+
+
 def is_reserved_identity(name: str) -> bool:
     """Return whether a name, of a user or an issuer, belongs to the machinery or its kin."""
-    return _consists_of(name, _MACHINERY)
+    return _consists_of(name, _MACHINERY_BEGUN)
 
 
 def is_reserved_domain(name: str) -> bool:
@@ -71,7 +88,7 @@ def is_reserved_domain(name: str) -> bool:
     Domains are declared by the operators; one with such a name could not be granted, so that it
     must not be declared either.
     """
-    return _consists_of(name, _MACHINERY | _TOKEN_AUTHORITY)
+    return _consists_of(name, _AUTHORITY_BEGUN)
 
 
 def is_token_operation(method: str) -> bool:
@@ -79,7 +96,7 @@ def is_token_operation(method: str) -> bool:
     return method in _TOKEN_OPERATIONS
 
 
-def _consists_of(name: str, words: frozenset[str]) -> bool:
+def _consists_of(name: str, words: Mapping[str, tuple[str, ...]]) -> bool:
     """Return whether a name is made of trimmings, digits and at least one of `words`.
 
     Linear in the name for a fixed list: `bare[i]` says that the first i characters are trimmings
@@ -88,14 +105,14 @@ def _consists_of(name: str, words: frozenset[str]) -> bool:
     text = _NOT_A_LETTER_OR_DIGIT.sub("", name.lower())
     bare = [True] + [False] * len(text)
     made = [False] * (len(text) + 1)
-    for start in range(len(text)):
+    for start, character in enumerate(text):
         if not (bare[start] or made[start]):
             continue
-        for trimming in (text[start] if text[start].isdigit() else "", *_TRIMMINGS):
-            if trimming and text.startswith(trimming, start):
+        for trimming in _TRIMMINGS_BEGUN.get(character, ()):
+            if text.startswith(trimming, start):
                 bare[start + len(trimming)] |= bare[start]
                 made[start + len(trimming)] |= made[start]
-        for word in words:
+        for word in words.get(character, ()):
             if text.startswith(word, start):
                 made[start + len(word)] = True
     return made[-1]
