@@ -16,10 +16,19 @@ from stage3_service.authorization.limit_gate import AdmissionFacts, decide_admis
 from stage3_service.authorization.scope_gate import decide_scope
 from stage3_service.authorization.token_gate import TokenFacts, decide_token
 from stage3_service.tokens.token import CapabilityToken
-from stage3_service.tokens.usage import TokenUsage, charge_start, reservation, settle
+from stage3_service.tokens.usage import TokenUsage, reservation, settle
 from tests.harness.stage3 import Stage3UnderTest
 from tests.harness.stage3 import step as plan_step
-from tests.unit.stage3.grants import NOW, OTHER_CLIENT, catalogue, facts, issue, step, token
+from tests.unit.stage3.grants import (
+    NOW,
+    OTHER_CLIENT,
+    catalogue,
+    charged,
+    facts,
+    issue,
+    step,
+    token,
+)
 
 TEXT_ONLY: dict[str, Any] = {
     "domain_scope": ("text",),
@@ -148,7 +157,7 @@ class TestBudgetsArePerToken:
     def test_charging_one_usage_leaves_every_other_as_it_was(self) -> None:
         """Usage is a value: charging returns a new one."""
         first, second = TokenUsage(), TokenUsage()
-        assert charge_start(first, 100) != first
+        assert charged(first, 100) != first
         assert first == second == TokenUsage()
 
     def test_an_exhausted_token_does_not_exhaust_another(self) -> None:
@@ -173,8 +182,8 @@ class TestBudgetsArePerToken:
 
     def test_bytes_are_settled_to_the_token_that_reserved_them(self) -> None:
         """Settling one leaves the other's reservation."""
-        first = charge_start(TokenUsage(), 100)
-        second = charge_start(TokenUsage(), 100)
+        first = charged(TokenUsage(), 100)
+        second = charged(TokenUsage(), 100)
         assert settle(first, 100, 7).response_bytes_charged == 7
         assert second.response_bytes_charged == 100
 

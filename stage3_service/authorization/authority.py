@@ -12,7 +12,6 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from stage3_service.authorization.gate import Denial
 from stage3_service.authorization.violation import ViolationType
 
 if TYPE_CHECKING:
@@ -85,8 +84,3 @@ def violation_for_method(full_method: str) -> ViolationType:
     service, existing or not, is a look at the system.
     """
     return _VIOLATION_OF.get(full_method, ViolationType.SYSTEM_STATE_ACCESS)
-
-
-def deny_violation(violation: ViolationType, *, step: int | None) -> Denial:
-    """Return gate 5's refusal."""
-    return Denial(violation, step)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,13 +23,16 @@ class DenialAllowance:
     """State the budget: `burst` denials at once, `per_second` regained, for at most `callers` kept.
 
     `all_callers_factor` bounds what every caller together may spend, as a multiple of one caller's
-    burst: a compromised Stage-4 can invent callers.
+    burst: a compromised Stage-4 can invent callers. Counts wait `due_after_s` seconds at most for a
+    record, as long as anybody calls; `named_at_once` callers are then named, the others summed up.
     """
 
     burst: int = 40
     per_second: float = 0.5
     callers: int = 4096
     all_callers_factor: int = 16
+    due_after_s: int = 60
+    named_at_once: int = 16
 
 
 @dataclass(slots=True)
@@ -62,6 +66,7 @@ class DenialBudget:
         self._everybody: _Bucket | None = None
         self._forgotten: Suppressed | None = None
         self._suppressed = 0
+        self._waiting_since: datetime | None = None
 
     @property
     def suppressed_total(self) -> int:
@@ -88,6 +93,7 @@ class DenialBudget:
         bucket.suppressed += 1
         self._suppressed += 1
         bucket.suppressed_since = bucket.suppressed_since or now
+        self._waiting_since = self._waiting_since or now
         return False
 
     def take_suppressed(self, caller: str | None = None) -> tuple[Suppressed, ...]:
@@ -103,6 +109,27 @@ class DenialBudget:
             taken.append(self._forgotten)
             self._forgotten = None
         return tuple(taken)
+
+    def take_due(self, now: datetime) -> tuple[Suppressed, ...]:
+        """Return all that was suppressed if some of it has waited too long, else nothing.
+
+        A crash forgets counts. So they do not wait for their own caller alone, who may never be
+        recorded again: the next call of anybody takes them along, one more denied call too.
+        """
+        since = self._waiting_since
+        if since is None or now - since < timedelta(seconds=self._allowance.due_after_s):
+            return ()
+        self._waiting_since = None
+        most_first = sorted(self.take_suppressed(), key=lambda each: each.count, reverse=True)
+        named, rest = (
+            most_first[: self._allowance.named_at_once],
+            most_first[self._allowance.named_at_once :],
+        )
+        if not rest:
+            return tuple(named)
+        total = sum(each.count for each in rest)
+        first = min(each.since for each in rest)
+        return (*named, Suppressed(OTHER_CALLERS, total, first))
 
     def _forget(self, bucket: _Bucket) -> None:
         """Keep the count of a caller that is no longer kept itself, in one sum for all of them."""

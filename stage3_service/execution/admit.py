@@ -36,9 +36,11 @@ from stage3_service.execution.submission import is_client, is_identifier
 from stage3_service.tokens.credential import keys_match
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from stage3_service.audit.journal import Snapshot
     from stage3_service.audit.records import PlanRecord, TokenRecord
-    from stage3_service.authorization.denial_budget import DenialBudget
+    from stage3_service.authorization.denial_budget import DenialBudget, Suppressed
     from stage3_service.execution.house import House
     from stage3_service.execution.plan_run import NextStep, PlanRun
     from stage3_service.execution.submission import Submission
@@ -178,10 +180,10 @@ def _admit(
     denied_at_once = writes.answer is not None
     # It charged the token nothing: without a budget it could be repeated for as long as it lives.
     if denied_at_once and not budget.spend(submission.caller, snapshot.now):
-        return _overloaded()
+        return _overloaded(budget, snapshot.now)
     return Writes(
         Admitted(token.token_id, writes.answer),
-        (*suppressed_events(budget, submission.caller), *writes.events),
+        (*suppressed_events(budget, snapshot.now, submission.caller), *writes.events),
         writes.changes,
         writes.start,
     )
@@ -268,9 +270,9 @@ def _deny(
     """Refuse at a gate: its event, the plan's terminal event, one commit, no effect."""
     run = draft.run
     if not budget.spend(run.submission.caller, snapshot.now):
-        return _overloaded()
+        return _overloaded(budget, snapshot.now)
     trail = run.trail(None if record is None else record.token.token_id)
-    draft.events[:0] = suppressed_events(budget, run.submission.caller)
+    draft.events[:0] = suppressed_events(budget, snapshot.now, run.submission.caller)
     step = None if denial.step is None else run.plan.steps[denial.step]
     if denial.gate is not GateName.TOKEN:
         draft.events.append(
@@ -300,9 +302,9 @@ def _refuse(
     """Refuse before any gate was asked: the plan's terminal event alone."""
     caller = draft.run.submission.caller
     if not budget.spend(caller, draft.now):
-        return _overloaded()
+        return _overloaded(budget, draft.now)
     events = (
-        *suppressed_events(budget, caller),
+        *suppressed_events(budget, draft.now, caller),
         draft.run.trail(token_id).denied(refusal.reason),
     )
     draft.changes.append(PlanRefused(draft.run.submission.plan_id))
@@ -326,7 +328,7 @@ def refuse_malformed(
     """
     payer = submission.caller if is_client(submission.caller) else OTHER_CALLERS
     if not budget.spend(payer, snapshot.now):
-        return _overloaded()
+        return _overloaded(budget, snapshot.now)
     fresh = is_identifier(submission.plan_id) and not snapshot.plan_is_known(submission.plan_id)
     path = refusal.violations[0][0] if refusal.violations else "plan_digest"
     field = invariant(_FIELD.match(path), "a pattern that matches nothing too found no match")[0]
@@ -339,23 +341,39 @@ def refuse_malformed(
     )
     return Writes(
         Refused(refusal),
-        (*suppressed_events(budget, payer), event),
+        (*suppressed_events(budget, snapshot.now, payer), event),
         (PlanRefused(submission.plan_id),) if fresh else (),
     )
 
 
-def _overloaded() -> Writes[Admission]:
+def _overloaded(budget: DenialBudget, now: datetime) -> Writes[Admission]:
     return Writes(
         Refused(
             Refusal(
                 Reason.OVERLOADED,
                 "this caller was denied too often; nothing happened, wait before the next call",
             )
-        )
+        ),
+        tuple(_events_of(budget.take_due(now))),
     )
 
 
-def suppressed_events(budget: DenialBudget, caller: str | None = None) -> list[NewEvent]:
+def suppressed_events(budget: DenialBudget, now: datetime, caller: str) -> list[NewEvent]:
+    """Return what goes with a record of this caller: its own counts, and all that is due."""
+    return _events_of((*budget.take_suppressed(caller), *budget.take_due(now)))
+
+
+def all_suppressed_events(budget: DenialBudget) -> list[NewEvent]:
+    """Return every count that was not recorded yet."""
+    return _events_of(budget.take_suppressed())
+
+
+def due_suppressed_events(budget: DenialBudget, now: datetime) -> list[NewEvent]:
+    """Return the counts that have waited too long, if some have."""
+    return _events_of(budget.take_due(now))
+
+
+def _events_of(counts: tuple[Suppressed, ...]) -> list[NewEvent]:
     """Return one aggregated event for each caller whose denials were not recorded one by one."""
     return [
         NewEvent(
@@ -368,5 +386,5 @@ def suppressed_events(budget: DenialBudget, caller: str | None = None) -> list[N
                 "since": format_timestamp(suppressed.since),
             },
         )
-        for suppressed in budget.take_suppressed(caller)
+        for suppressed in counts
     ]

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 
 from stage3_service.audit.event import EventType, NewEvent, Status
 from stage3_service.audit.journal import Writes
-from stage3_service.execution.admit import suppressed_events
+from stage3_service.execution.admit import (
+    all_suppressed_events,
+    due_suppressed_events,
+    suppressed_events,
+)
 
 if TYPE_CHECKING:
     from stage3_service.audit.journal import Journal, Snapshot
@@ -39,7 +43,7 @@ def record_suppressed(journal: Journal, budget: DenialBudget) -> None:
     Raises:
         JournalUnavailable: the record could not be made durable.
     """
-    journal.record(lambda _snapshot: Writes(None, tuple(suppressed_events(budget))))
+    journal.record(lambda _snapshot: Writes(None, tuple(all_suppressed_events(budget))))
 
 
 def _violation(
@@ -50,11 +54,11 @@ def _violation(
     attempted: str,
 ) -> Writes[None]:
     if not budget.spend(caller, snapshot.now):
-        return Writes(None)
+        return Writes(None, tuple(due_suppressed_events(budget, snapshot.now)))
     event = NewEvent(
         EventType.BOUNDARY_VIOLATION,
         Status.DENIED,
         reason=violation.value,
         additional_data={"attempted": attempted, "caller": caller},
     )
-    return Writes(None, (*suppressed_events(budget, caller), event))
+    return Writes(None, (*suppressed_events(budget, snapshot.now, caller), event))

@@ -32,15 +32,6 @@ def reservation(limits: ResourceLimits, method_max_response_bytes: int) -> int:
     return min(limits.max_response_bytes, method_max_response_bytes)
 
 
-def charge_start(usage: TokenUsage, reserved_bytes: int) -> TokenUsage:
-    """Return the usage after a step has started: one invocation, and the reservation."""
-    return replace(
-        usage,
-        invocations_charged=usage.invocations_charged + 1,
-        response_bytes_charged=usage.response_bytes_charged + reserved_bytes,
-    )
-
-
 def settlement(reserved_bytes: int, response_bytes: int) -> int:
     """Return what to add to the bytes charged once a response's size is known; never positive.
 

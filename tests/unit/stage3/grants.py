@@ -20,6 +20,7 @@ from stage3_service.domains.declaration import (
 from stage3_service.plan.plan import Step
 from stage3_service.tokens.issue import IssuedToken, IssuePolicy, IssueRequest, issue_token
 from stage3_service.tokens.token import CapabilityToken
+from stage3_service.tokens.usage import TokenUsage
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 CLIENT = "spiffe://stagegate.test/client/front"
@@ -82,6 +83,15 @@ def facts(granted: CapabilityToken | None = None, **changes: Any) -> TokenFacts:
         ordinary_lifetime_s=IssuePolicy().max_lifetime_s,
     )
     return replace(passing, **changes)
+
+
+def charged(usage: TokenUsage, reserved_bytes: int) -> TokenUsage:
+    """Return the usage once a step has started, as its `TokenCharged` adds to the token's row."""
+    return replace(
+        usage,
+        invocations_charged=usage.invocations_charged + 1,
+        response_bytes_charged=usage.response_bytes_charged + reserved_bytes,
+    )
 
 
 def step(domain: str = "text", method: str = "upper", *, index: int = 0) -> Step:

@@ -66,6 +66,35 @@ def test_a_spent_budget_neither_consumes_the_request_nor_denies_a_good_plan(
     assert suppressed["additional_data"]["count"] == 1
 
 
+def test_a_crash_in_a_flood_forgets_the_last_minute_and_no_more(
+    tmp_path: Path, clock: ManualClock, trial: Trial
+) -> None:
+    """The flood itself has its counts recorded once they have waited; nobody else has to call."""
+    with running_stage3(
+        tmp_path,
+        clock=clock,
+        extra_domains=[trial.extra],
+        denials=Denials(burst=BURST, per_second=0),
+    ) as flooded:
+        nobody = "token_" + "A" * 43
+
+        def flood(times: int) -> list[int]:
+            for _ in range(times):
+                flooded.run(nobody, step("text", "upper", text="a"))
+            return [
+                event["additional_data"]["count"]
+                for event in flooded.events(event_type="DENIALS_SUPPRESSED")
+            ]
+
+        assert flood(BURST + 5) == []
+        clock.advance(60)
+        # What a kill would leave from here on; the sixth is the call that has them recorded.
+        assert flood(1) == [6]
+        assert flood(4) == [6]
+        clock.advance(60)
+        assert flood(1) == [6, 5]
+
+
 def test_the_log_names_no_key_of_a_malformed_plan(stage3: Stage3UnderTest) -> None:
     """The client is told where; the log ends at `parameters`, whose keys may be anything."""
     token = stage3.issue()

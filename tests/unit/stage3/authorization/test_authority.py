@@ -13,10 +13,9 @@ from stagegate.stage3.v1 import (
 from stage3_service.authorization.authority import (
     OBSERVABLE_AT,
     Door,
-    deny_violation,
     violation_for_method,
 )
-from stage3_service.authorization.gate import GateName
+from stage3_service.authorization.gate import Denial, GateName
 from stage3_service.authorization.violation import ViolationType
 
 CONTRACT = """
@@ -95,7 +94,7 @@ def test_the_tables_cannot_be_changed() -> None:
 @pytest.mark.parametrize("step", [None, 0, 5])
 def test_a_violation_is_denied_by_gate_five(step: int | None) -> None:
     """With the step, where it happened inside a plan."""
-    denial = deny_violation(ViolationType.NETWORK_ACCESS, step=step)
+    denial = Denial(ViolationType.NETWORK_ACCESS, step)
     assert denial.gate is GateName.AUTHORITY_BOUNDARY
     assert denial.reason is ViolationType.NETWORK_ACCESS
     assert denial.step == step

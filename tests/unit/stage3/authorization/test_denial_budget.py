@@ -57,6 +57,39 @@ def test_all_callers_together_have_a_budget_too() -> None:
     assert recorded == [True] * 12 + [False] * 8
 
 
+def test_counts_that_have_waited_are_due_to_anybodys_next_call() -> None:
+    """Not before their time, then all of them at once, and never twice."""
+    budget = DenialBudget(ALLOWANCE)
+    for caller in ("a", "a", "a", "a", "a", "b", "b", "b", "b"):
+        budget.spend(caller, NOW)
+    almost = NOW + timedelta(seconds=ALLOWANCE.due_after_s) - timedelta(microseconds=1)
+    assert budget.take_due(almost) == ()
+
+    due = budget.take_due(almost + timedelta(microseconds=1))
+
+    assert due == (Suppressed("a", 2, NOW), Suppressed("b", 1, NOW))
+    assert budget.take_due(almost + timedelta(days=1)) == ()
+    assert budget.take_suppressed() == ()
+
+
+def test_a_flood_of_invented_callers_is_due_in_a_bounded_number_of_counts() -> None:
+    """The largest are named, the rest is one sum from the first of them on."""
+    allowance = DenialAllowance(burst=1, per_second=0, callers=100, all_callers_factor=1)
+    budget = DenialBudget(allowance)
+    for number in range(60):
+        for _ in range(1 + number):
+            budget.spend(f"caller {number}", NOW + timedelta(seconds=number))
+    later = NOW + timedelta(hours=1)
+
+    due = budget.take_due(later)
+
+    assert len(due) == allowance.named_at_once + 1
+    assert due[0] == Suppressed("caller 59", 60, NOW + timedelta(seconds=59))
+    assert due[-1].caller == OTHER_CALLERS
+    assert due[-1].since == NOW + timedelta(seconds=1)
+    assert sum(each.count for each in due) == sum(range(1, 61)) - 1
+
+
 def test_what_was_suppressed_is_told_from_the_first_on() -> None:
     """The count since it was last taken, and since when."""
     budget = DenialBudget(ALLOWANCE)

@@ -19,7 +19,8 @@ from stage3_service.authorization.limit_gate import (
 from stage3_service.errors import Reason
 from stage3_service.tokens.frequency import Frequency
 from stage3_service.tokens.resource_limits import ResourceLimits
-from stage3_service.tokens.usage import TokenUsage, charge_start, settle
+from stage3_service.tokens.usage import TokenUsage, settle
+from tests.unit.stage3.grants import charged
 
 TIGHT = ResourceLimits(10, Frequency(3, 60), 100, 1_000)
 
@@ -242,7 +243,7 @@ def test_no_sequence_of_plans_exceeds_a_limit(
             if stopped is not None:
                 assert stopped == Denial(DenialReason.RESPONSE_BYTES_EXHAUSTED, index)
                 break
-            usage = charge_start(usage, reserved)
+            usage = charged(usage, reserved)
             assert usage.response_bytes_charged <= most_bytes
             assert usage.invocations_charged <= most_steps
             usage = settle(usage, reserved, actual)

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 from stage3_service.tokens.resource_limits import ResourceLimits
 from stage3_service.tokens.usage import (
     TokenUsage,
-    charge_start,
     reservation,
     settle,
     settlement,
 )
-from tests.unit.stage3.grants import NOW
+from tests.unit.stage3.grants import NOW, charged
 
 
 @pytest.mark.parametrize(
@@ -24,12 +23,6 @@ from tests.unit.stage3.grants import NOW
 def test_the_smaller_limit_is_reserved(own: int | None, of_method: int, reserved: int) -> None:
     """The token's or the method's."""
     assert reservation(ResourceLimits(max_response_bytes=own), of_method) == reserved
-
-
-def test_a_start_charges_one_invocation_and_the_reservation() -> None:
-    """And nothing else."""
-    usage = TokenUsage(3, 50, NOW)
-    assert charge_start(usage, 7) == TokenUsage(4, 57, NOW)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +52,7 @@ def test_usage_is_the_sum_of_its_steps(steps: list[tuple[int, int | None]]) -> N
     usage = TokenUsage()
     for reserved, _ in steps:
         before = usage
-        usage = charge_start(usage, reserved)
+        usage = charged(usage, reserved)
         assert usage.response_bytes_charged >= before.response_bytes_charged
     for reserved, actual in reversed(steps):
         if actual is not None:
