@@ -42,7 +42,10 @@ _ADMITTED = (
     "INSERT INTO plans (plan_id, caller, user_id, request_id, plan_digest, token_key, token_id, "
     "steps, admitted_us, running_step) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_FIRST_STARTED = "INSERT INTO plan_starts VALUES (?, ?, ?)"
+_FIRST_STARTED = (
+    "INSERT INTO plan_starts SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3 "
+    "FROM plan_starts WHERE token_id = ?1"
+)
 _STARTED = "UPDATE plans SET running_step = ? WHERE plan_id = ?"
 _CHARGED = (
     "UPDATE tokens SET invocations = invocations + ?, response_bytes = response_bytes + ?, "

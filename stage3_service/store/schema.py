@@ -30,14 +30,18 @@ SCHEMA = Schema(
             revoked_us INTEGER NOT NULL
         ) STRICT, WITHOUT ROWID
         """,
+        # A token's starts are numbered from 1 in the order of their time, so that how many lie in a
+        # window is the difference of two numbers, whatever the limit.
         """
         CREATE TABLE plan_starts (
             token_id TEXT NOT NULL,
+            number INTEGER NOT NULL,
             started_us INTEGER NOT NULL,
             plan_id TEXT NOT NULL,
-            PRIMARY KEY (token_id, started_us, plan_id)
+            PRIMARY KEY (token_id, number)
         ) STRICT, WITHOUT ROWID
         """,
+        "CREATE INDEX plan_starts_by_time ON plan_starts (token_id, started_us, number)",
         # What the plan was answered is in `sealed`, under the key `key_id`, bound to this row.
         """
         CREATE TABLE plans (
