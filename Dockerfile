@@ -44,7 +44,7 @@ RUN groupadd --gid "${UID}" stagegate \
     && useradd --uid "${UID}" --gid "${UID}" --no-create-home --no-log-init \
         --home-dir /nonexistent --shell /usr/sbin/nologin stagegate \
     && install --directory --owner="${UID}" --group="${UID}" --mode=0700 \
-        /var/lib/stagegate /var/lib/stagegate-keys
+        /var/lib/stagegate /var/lib/stagegate-keys /var/lib/stagegate-checkpoint
 COPY --from=build /opt/stagegate /opt/stagegate
 COPY deploy/container /opt/stagegate/container
 ENV PATH=/opt/stagegate/bin:/usr/local/bin:/usr/bin:/bin \

@@ -3,6 +3,7 @@
 Deliberately absent: any setting's name, and any default that a service should choose itself.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -20,6 +21,28 @@ class Section(BaseModel):
     """A table of settings: frozen, and refusing every name it does not have."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CheckpointKeeping(Section):
+    """Where the log's checkpoint is kept, outside the store, and what signs it."""
+
+    # Best on another disk than `state_dir`: what restores an old copy of one leaves the other.
+    # Absent: a directory beside `state_dir`, with `-checkpoint` added to its name.
+    directory: Path | None = None
+    # Made by `init`. Absent: `log.key` in `state_dir`, so that it is backed up with the store.
+    key_file: Path | None = None
+    # Seconds after which an entry is covered; what a kill leaves uncovered.
+    interval_s: Annotated[float, Field(ge=0.1, le=60)] = 2.0
+
+    def file_of(self, service: str, state_dir: Path) -> Path:
+        """Return the checkpoint's own path."""
+        beside = state_dir.absolute()
+        directory = self.directory or beside.with_name(f"{beside.name}-checkpoint")
+        return directory / f"{service}.checkpoint"
+
+    def key_of(self, state_dir: Path) -> Path:
+        """Return the key's own path."""
+        return self.key_file or state_dir / "log.key"
 
 
 class ListenerBounds(Section):

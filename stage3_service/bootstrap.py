@@ -24,9 +24,11 @@ from servicekit.serving.tls import (
     read_caller_credential,
     read_server_credential,
 )
+from servicekit.store.checkpoint_copier import CheckpointCopier
 from servicekit.store.errors import KeyRefused, StoreCorrupt, StoreExists, StorePoisoned
 from servicekit.store.key_ring_file import create_key_ring, read_key_ring
 from servicekit.store.ledger import Ledger
+from servicekit.store.vouched import create_checkpoint, open_checkpoint, open_vouched
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.grpc_domain import Dialer
 from stage3_service.adapters.measured_domain import measure_domains
@@ -45,6 +47,7 @@ from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
 from stage3_service.execution.outcome_key import adopt_outcome_key
+from stage3_service.execution.record_restored import RestoredStore, record_restored
 from stage3_service.execution.record_violation import record_suppressed
 from stage3_service.execution.recover import recover
 from stage3_service.metrics import Sources, halt_reasons, stage3_metrics
@@ -72,7 +75,9 @@ if TYPE_CHECKING:
 
     from servicekit.serving.scrape_listener import ScrapeListener
     from servicekit.serving.server import RunningServer
+    from servicekit.store.checkpoint_file import CheckpointFile
     from servicekit.store.errors import StoreError
+    from servicekit.store.vouched import Doubt
     from stage3_service.domains.declaration import Catalogue
 
 _EVIDENCE: Final = "Keep the file as evidence, and restore a backup that the log agrees with."
@@ -156,6 +161,7 @@ def create_state(
 
     A new store gets a new key ring, unless one was put there before. A ring that is gone is not
     made anew beside a store: it would open nothing.
+    With the store come the key of its log and the first checkpoint, that of a log without entries.
 
     Raises:
         StoreError: a store is there already and nothing is missing, or it cannot be created, or the
@@ -168,8 +174,9 @@ def create_state(
     store = settings.state_dir / STORE_FILE
     if not os.path.lexists(store):
         keys = _create_keys(settings.outcome_key_file, entropy)
+        vouching = create_checkpoint(*_checkpoint_parts(settings), entropy=entropy)
         Ledger.create(store, SCHEMA, now_us=(clock or SystemClock()).now_us())
-        return (*keys, store, *create_domain_state(catalogue, settings.state_dir))
+        return (*keys, *vouching, store, *create_domain_state(catalogue, settings.state_dir))
     created = create_domain_state(catalogue, settings.state_dir)
     if not created:
         raise StoreExists(
@@ -187,6 +194,15 @@ def _create_keys(file: Path, entropy: Callable[[int], bytes]) -> tuple[Path, ...
     return (file,)
 
 
+def checkpoint_of(settings: Stage3Settings) -> CheckpointFile:
+    """Return the checkpoint of the store that these settings name, with the key that signs it.
+
+    Raises:
+        StoreError: the store or the key is missing, or the key is of no use.
+    """
+    return open_checkpoint(settings.state_dir / STORE_FILE, *_checkpoint_parts(settings))
+
+
 def build_stage3(
     settings: Stage3Settings,
     *,
@@ -194,17 +210,21 @@ def build_stage3(
     entropy: Callable[[int], bytes] = os.urandom,
     extra_domains: Sequence[ExtraDomain] = (),
     on_poison: Callable[[StoreError], None] | None = None,
+    accept_restored: str | None = None,
     vfs: str | None = None,
 ) -> Stage3:
     """Open the store, verify it, close what a crash left open, and bind the listeners.
 
     `extra_domains` are served beside the declared ones, for programs that embed Stage-3.
     `on_poison` is called once, from any thread, when the store has failed: the process must end.
-    `vfs` names the SQLite VFS of the store, for a disk that is not the machine's own.
+    `accept_restored` is why an operator serves from a store that its checkpoint does not vouch for;
+    that is recorded, and the service starts halted. `vfs` names the SQLite VFS of the store, for a
+    disk that is not the machine's own.
 
     Raises:
-        StoreError: the store is missing, held by another process, damaged, or of another version;
-            or the key ring cannot be used, or lacks a key of stored outcomes.
+        StoreError: the store is missing, held by another process, damaged, of another version, or
+            does not contain its checkpoint; or the key ring cannot be used, or lacks a key of
+            stored outcomes.
         DeclarationsRefused, NotebookRefused: a domain cannot be opened as declared.
         CredentialRefused, ListenRefused, AddressRefused: a listener cannot be opened.
     """
@@ -215,20 +235,27 @@ def build_stage3(
     dialer = _dialer(settings, catalogue, clock, log)
     if dialer is not None and dialer.certificate is not None:
         certificates["domain_client"] = dialer.certificate
+    store = settings.state_dir / STORE_FILE
+    checkpoint = checkpoint_of(settings)
     ring = read_key_ring(settings.outcome_key_file, entropy)
     events = EventTally(catalogue.extended(extra.declaration for extra in extra_domains))
-    ledger = Ledger.open(
-        settings.state_dir / STORE_FILE,
-        SCHEMA,
-        clock=clock,
-        commit_timeout_s=settings.commit_timeout_s,
-        on_poison=on_poison,
-        vfs=vfs,
+    ledger, doubt = open_vouched(
+        lambda at_least: Ledger.open(
+            store,
+            SCHEMA,
+            clock=clock,
+            commit_timeout_s=settings.commit_timeout_s,
+            on_poison=on_poison,
+            at_least=at_least,
+            vfs=vfs,
+        ),
+        checkpoint,
+        accept_restored=accept_restored is not None,
     )
     with ExitStack() as opened:
         opened.callback(ledger.close)
         if (problem := ledger.read(state_problem)) is not None:
-            raise StoreCorrupt(f"{settings.state_dir / STORE_FILE}: {problem}", advice=_EVIDENCE)
+            raise StoreCorrupt(f"{store}: {problem}", advice=_EVIDENCE)
         if (key_id := ledger.read(lambda reader: missing_key(reader, ring))) is not None:
             raise KeyRefused(
                 f"{settings.outcome_key_file} lacks the key {key_id} of outcomes in the store",
@@ -236,6 +263,13 @@ def build_stage3(
             )
         rows = TokenRows()
         journal = Journal(SqliteJournalStore(ledger, rows, PlanRows(ring), events.count))
+        if doubt is not None and accept_restored is not None:
+            # A crash before this is durable leaves the old checkpoint, which refuses again.
+            record_restored(journal, _as_restored(doubt), reason=accept_restored)
+            checkpoint.keep_evidence()
+        ledger.keep_checkpoint(
+            CheckpointCopier(checkpoint, interval_s=settings.checkpoint.interval_s, clock=clock)
+        )
         if adopt_outcome_key(journal, ring.current):
             log.info("another key seals outcomes from here on", key_id=ring.current)
         recovered = recover(journal)
@@ -280,7 +314,7 @@ def build_stage3(
             ),
             entropy=entropy,
             now=lambda: now_utc(clock),
-            origin=f"{settings.trust_domain}/stage3",
+            origin=settings.origin,
             version=service_version(),
         )
         health = HealthBoard((PLAN_SERVICE,))
@@ -352,6 +386,22 @@ def _certificates(
     files = CredentialFiles(tls.certificate_file, tls.key_file, tls.client_authority_file)
     read = read_server_credential
     return {"server": Rotation(files, read, clock=clock, log=log)}
+
+
+def _checkpoint_parts(settings: Stage3Settings) -> tuple[Path, Path, str]:
+    """Return the paths of the checkpoint and of the key that signs it, and in whose name."""
+    keeping = settings.checkpoint
+    file = keeping.file_of("stage3", settings.state_dir)
+    return file, keeping.key_of(settings.state_dir), settings.origin
+
+
+def _as_restored(doubt: Doubt) -> RestoredStore:
+    lost = doubt.lost
+    return RestoredStore(
+        doubt.cause.value,
+        None if lost is None else lost.size,
+        None if lost is None else lost.root.hex(),
+    )
 
 
 def _sealing(

@@ -12,7 +12,13 @@ from typing import Annotated, Final, Self
 from pydantic import Field, model_validator
 
 from servicekit.ijson import JsonLimits
-from servicekit.setting_types import ListenerBounds, LogLevel, Section, TrustDomain
+from servicekit.setting_types import (
+    CheckpointKeeping,
+    ListenerBounds,
+    LogLevel,
+    Section,
+    TrustDomain,
+)
 from stage3_service.plan.limits import PlanLimits
 
 _PLAN: Final = PlanLimits()
@@ -134,6 +140,8 @@ class Stage3Settings(Section):
     # Seconds that an outcome is told again; then its request_id is spent for good.
     outcome_retention_s: Annotated[int, Field(ge=1, le=31_536_000)] = 172_800
     denials: Denials = Denials()
+    # The log's checkpoint, kept outside the store.
+    checkpoint: CheckpointKeeping = CheckpointKeeping()
     # Seconds until a commit that is not durable seals the service.
     commit_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     # Seconds that plans under way get to end when the service is told to stop; then no further step
@@ -156,6 +164,11 @@ class Stage3Settings(Section):
                 "a day and the longest life of a token"
             )
         return self
+
+    @property
+    def origin(self) -> str:
+        """Return the name of this service's log, in which its checkpoints are signed."""
+        return f"{self.trust_domain}/stage3"
 
 
 STORE_FILE = "stage3.sqlite3"

@@ -37,6 +37,7 @@ class SecurityRecordType(StrEnum):
     CALLER_REFUSED = "caller_refused"
     DENIALS_SUPPRESSED = "denials_suppressed"
     RECOVERY_COMPLETED = "recovery_completed"
+    STORE_RESTORED = "store_restored"
 
 
 class PlanState(StrEnum):

@@ -5,10 +5,12 @@ Deliberately absent: behavior. What is assembled here is described where it live
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from servicekit.clock import Clock
 from servicekit.log import logger
@@ -28,12 +30,16 @@ from servicekit.serving.tls import (
     read_caller_credential,
     read_server_credential,
 )
+from servicekit.store.checkpoint_copier import CheckpointCopier
+from servicekit.store.checkpoint_file import CheckpointFile
 from servicekit.store.errors import StoreError
+from servicekit.store.vouched import create_checkpoint, open_checkpoint
 from stage4_service.errors import JournalUnavailable, Reason
 from stage4_service.metrics import Sources, halt_reasons, stage4_metrics
 from stage4_service.refusal_budget import RefusalBudget
 from stage4_service.settings import STORE_FILE, Stage4Settings
 from stage4_service.store.sqlite_journal import SqliteJournal
+from stage4_service.store.vouching import CheckpointVouching
 from stage4_service.wire.method_table import PLAN_SERVICE, plan_methods
 from stage4_service.wire.plan_servicer import PlanServicer
 from stage4_service.wire.plan_tally import PlanTally
@@ -115,13 +121,29 @@ class RunningStage4:
         return drained
 
 
-def init_store(settings: Stage4Settings, *, clock: Clock) -> None:
-    """Create the state directory, mode 0700, and the empty store in it.
+def init_store(
+    settings: Stage4Settings, *, clock: Clock, entropy: Callable[[int], bytes] = os.urandom
+) -> tuple[Path, ...]:
+    """Create the state directory, mode 0700, the empty store in it, and what vouches for it.
 
-    Raises: StoreError.
+    Return what was made. Raises: StoreError.
     """
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    SqliteJournal.create(settings.state_dir / STORE_FILE, now_us=clock.now_us())
+    store = settings.state_dir / STORE_FILE
+    vouching: tuple[Path, ...] = ()
+    if not os.path.lexists(store):
+        vouching = create_checkpoint(*_checkpoint_parts(settings), entropy=entropy)
+    SqliteJournal.create(store, now_us=clock.now_us())
+    return (store, *vouching)
+
+
+def checkpoint_of(settings: Stage4Settings) -> CheckpointFile:
+    """Return the checkpoint of the store that these settings name, with the key that signs it.
+
+    Raises:
+        StoreError: the store or the key is missing, or the key is of no use.
+    """
+    return open_checkpoint(settings.state_dir / STORE_FILE, *_checkpoint_parts(settings))
 
 
 def build_stage4(
@@ -130,11 +152,14 @@ def build_stage4(
     clock: Clock,
     ids: Callable[[], str],
     on_sealed: OnSealed = tell_nobody,
+    accept_restored: str | None = None,
 ) -> RunningStage4:
     """Open the store, recover it, bind both listeners and start to connect to Stage-3.
 
     `ids` returns a fresh unique string at each call, safe to use in names. `on_sealed` hears once,
     from another thread, that the log takes no more records and the process should end.
+    `accept_restored` is why an operator serves from a store that its checkpoint does not vouch for;
+    that is recorded.
 
     Raises: StoreError, CredentialRefused, ListenRefused, AddressRefused, ValueError; each says what
     to do.
@@ -149,11 +174,19 @@ def build_stage4(
 
     # Whatever is open is closed again, last first, if a later part cannot be made.
     with ExitStack() as undo:
+        store = settings.state_dir / STORE_FILE
+        checkpoint = checkpoint_of(settings)
+        interval_s = settings.checkpoint.interval_s
         journal = SqliteJournal.open(
-            settings.state_dir / STORE_FILE,
+            store,
             clock=clock,
             commit_timeout_s=settings.commit_timeout_s,
             on_poison=seal,
+            vouching=CheckpointVouching(
+                checkpoint,
+                CheckpointCopier(checkpoint, interval_s=interval_s, clock=clock),
+                accept_restored,
+            ),
         )
         undo.callback(journal.close)
         connections = keep_connected(
@@ -224,6 +257,13 @@ def service_version() -> str:
         except PackageNotFoundError:
             continue
     return "unknown"
+
+
+def _checkpoint_parts(settings: Stage4Settings) -> tuple[Path, Path, str]:
+    """Return the paths of the checkpoint and of the key that signs it, and in whose name."""
+    keeping = settings.checkpoint
+    file = keeping.file_of("stage4", settings.state_dir)
+    return file, keeping.key_of(settings.state_dir), settings.origin
 
 
 def _certificates(settings: Stage4Settings, clock: Clock) -> dict[str, Rotation]:

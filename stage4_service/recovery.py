@@ -41,6 +41,26 @@ def close_as_unknown(plan_id: str, user_id: str) -> tuple[NewEvent, PlanEnded]:
     return event, ended
 
 
+def describe_restored(
+    cause: str, checkpoint_size: int | None, checkpoint_root: str | None, *, reason: str
+) -> SecurityRecord:
+    """Return the record that an operator serves from a store that no checkpoint vouches for.
+
+    `reason` holds the operator's words; size and root are of the checkpoint that was lost, where
+    they are known.
+    """
+    return SecurityRecord(
+        SecurityRecordType.STORE_RESTORED,
+        "",
+        {
+            "cause": cause,
+            "checkpoint_root": checkpoint_root,
+            "checkpoint_size": checkpoint_size,
+            "reason": reason,
+        },
+    )
+
+
 def describe_recovery(closed: int) -> SecurityRecord:
     """Return the record that a start closed `closed` plans."""
     return SecurityRecord(SecurityRecordType.RECOVERY_COMPLETED, "", {"closed": closed})

@@ -10,7 +10,13 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
-from servicekit.setting_types import ListenerBounds, LogLevel, Section, TrustDomain
+from servicekit.setting_types import (
+    CheckpointKeeping,
+    ListenerBounds,
+    LogLevel,
+    Section,
+    TrustDomain,
+)
 from stage4_service.limits import PlanLimits
 
 _DEFAULTS: Final = PlanLimits()
@@ -116,6 +122,8 @@ class Stage4Settings(Section):
     plans: ClientBounds = ClientBounds()
     limits: Limits = Limits()
     refusals: Refusals = Refusals()
+    # The log's checkpoint, kept outside the store.
+    checkpoint: CheckpointKeeping = CheckpointKeeping()
     # Seconds until a commit that is not durable seals the service.
     commit_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     # Seconds that plans under way get to end when the service is told to stop.
@@ -125,6 +133,11 @@ class Stage4Settings(Section):
     # Describe the services to tools; off where anybody but developers can connect.
     reflection: bool = False
     log_level: LogLevel = "info"
+
+    @property
+    def origin(self) -> str:
+        """Return the name of this service's log, in which its checkpoints are signed."""
+        return f"{self.trust_domain}/stage4"
 
 
 STORE_FILE: Final = "stage4.sqlite3"

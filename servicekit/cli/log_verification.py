@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import typer
 
 from servicekit.cli.failure import CommandFailed
 from servicekit.cli.output import emit, print_facts
 from servicekit.process import ExitCode
+
+if TYPE_CHECKING:
+    from servicekit.store.ledger import TreeHead
 
 _HEAD: Final = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 
@@ -46,11 +49,14 @@ def verify_store_file(
     kept_head: str | None,
     as_json: bool,
     state_problem: Callable[[Path], str | None] | None = None,
+    vouching: Callable[[], TreeHead | None] | None = None,
 ) -> None:
     """Print the verdict on the log in `store`, else in the file that `configured` names.
 
     `program` is also the name of the schema that the store must have. `state_problem` is asked
-    about a store whose log is good, and returns what contradicts the log, or None.
+    about a store whose log is good, and returns what contradicts the log, or None. `vouching`
+    returns the head of the checkpoint kept outside the configured store, if it has one; it is held
+    against the log unless a file or a head is named instead.
 
     Raises:
         CommandFailed: USAGE, no store is named or the head is not one.
@@ -79,6 +85,8 @@ def verify_store_file(
                 f"Copy the head that `{program} audit verify` printed.",
             )
         at_least = TreeHead(int(match[1]), bytes.fromhex(match[2]))
+    elif store is None and vouching is not None:
+        at_least = vouching()
     verdict = verify_log(path, check=check_leaf, at_least=at_least, schema_name=program)
     problem = verdict.problem
     if problem is None and state_problem is not None:

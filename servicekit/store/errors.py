@@ -6,9 +6,15 @@ The exit codes are those of sysexits.h: 74 EX_IOERR, 75 EX_TEMPFAIL, 78 EX_CONFI
 from typing import ClassVar
 
 __all__ = [
+    "CheckpointDamaged",
+    "CheckpointMissing",
+    "CheckpointUnwritable",
     "ClockStepped",
     "CommitOverdue",
     "KeyRefused",
+    "LogKeyRefused",
+    "NothingToAccept",
+    "StoreBehind",
     "StoreClosed",
     "StoreCorrupt",
     "StoreError",
@@ -17,6 +23,7 @@ __all__ = [
     "StoreMismatch",
     "StoreMissing",
     "StorePoisoned",
+    "StoreReplaced",
     "StoreTooNew",
     "StoreTooOld",
     "StoreUnreadable",
@@ -87,6 +94,38 @@ class StoreCorrupt(StoreError):
         """Describe the damage and, where it can be told, the first bad entry."""
         super().__init__(description, advice=advice)
         self.first_bad_seq = first_bad_seq
+
+
+class StoreBehind(StoreCorrupt):
+    """The log ends before the checkpoint kept outside the store: an older copy, or cut short."""
+
+
+class CheckpointMissing(StoreError):
+    """There is no checkpoint outside the store, so nothing vouches for it."""
+
+
+class CheckpointDamaged(StoreError):
+    """The checkpoint is none, or not signed by this log's key."""
+
+
+class CheckpointUnwritable(StoreError):
+    """The checkpoint cannot be kept where it is to be."""
+
+
+class NothingToAccept(StoreError):
+    """A restored backup was to be accepted, and the store is none."""
+
+    exit_code: ClassVar[int] = 78
+
+
+class LogKeyRefused(StoreError):
+    """The key that signs checkpoints is missing, is none, or is not private."""
+
+    exit_code: ClassVar[int] = 78
+
+
+class StoreReplaced(StoreError):
+    """The store's file is gone from its name, or another one took its place, while it was open."""
 
 
 class StorePoisoned(StoreError):

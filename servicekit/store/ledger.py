@@ -8,14 +8,14 @@ about what is stored. The format is specified in docs/spec/log.md.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import apsw
 
 from servicekit.clock import Clock
 from servicekit.store.connection import check_identity, check_shape, open_writer
 from servicekit.store.creation import create_store
-from servicekit.store.errors import StoreCorrupt, StoreError, StoreMissing
+from servicekit.store.errors import StoreBehind, StoreCorrupt, StoreError, StoreMissing
 from servicekit.store.lock import StoreLock
 from servicekit.store.pulse import Pulse
 from servicekit.store.queue import Urgency, WorkQueue
@@ -32,6 +32,9 @@ from servicekit.store.verification import (
     verify_log,
 )
 from servicekit.store.writer import Writer
+
+if TYPE_CHECKING:  # a ledger without a checkpoint needs no cryptography
+    from servicekit.store.checkpoint_copier import CheckpointCopier
 
 __all__ = [
     "Backlog",
@@ -74,6 +77,7 @@ class Ledger:
         self._readers = readers
         self._lock = lock
         self._commit_timeout_s = commit_timeout_s
+        self._copier: CheckpointCopier | None = None
 
     @staticmethod
     def create(path: Path, schema: Schema, *, now_us: int) -> None:
@@ -109,8 +113,9 @@ class Ledger:
             StoreLocked: another process has it.
             StoreMismatch, StoreTooNew, StoreTooOld: it is not this service's, or of another
             version.
-            StoreCorrupt: it does not agree with itself; the first bad entry is named where it can
-            be known.
+            StoreBehind: the log ends before `at_least`.
+            StoreCorrupt: it does not agree with itself, or with `at_least`; the first bad entry is
+            named where it can be known.
             StoreError: SQLite refused a setting that durability needs.
         """
         path = path.resolve()  # the lock is beside the file itself, whatever name was used
@@ -212,10 +217,23 @@ class Ledger:
         """
         self._writer.acknowledge_clock(self._commit_timeout_s)
 
+    def keep_checkpoint(self, copier: "CheckpointCopier") -> None:
+        """Copy the head outside the store from now on, and a last time when this is closed.
+
+        Raises:
+            CheckpointUnwritable: the first copy failed.
+        """
+        copier.start(lambda: self._writer.head)
+        self._copier = copier
+
     def close(self) -> None:
         """Finish queued work, close every connection, let the next process in. Repeat at will."""
         self._readers.close()
-        if self._writer.close(self._commit_timeout_s):
+        ended = self._writer.close(self._commit_timeout_s)
+        # Before the lock goes: the next process must not find its own checkpoint overwritten.
+        if self._copier is not None:
+            self._copier.close()
+        if ended:
             self._lock.release()
 
 
@@ -241,6 +259,13 @@ def _verified_head(
     check_identity(connection, path, schema)
     check_shape(connection)
     verdict, head = inspect(connection, at_least=at_least)
+    if at_least is not None and head is not None and head.frontier.size < at_least.size:
+        raise StoreBehind(
+            f"{path} ends at {head.frontier.size} entries, before the {at_least.size} of its "
+            "checkpoint",
+            advice=_KEEP,
+            first_bad_seq=head.frontier.size,
+        )
     if verdict.problem is not None or head is None:
         raise StoreCorrupt(
             f"{path}: {verdict.problem}", advice=_KEEP, first_bad_seq=verdict.first_bad_seq

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -58,9 +59,18 @@ class TokenRecord:
     expiry_recorded: bool
 
 
+class HaltReason(StrEnum):
+    """Say why no step may start. Each is explained in docs/operations.md."""
+
+    OPERATOR = "operator"
+    CLOCK = "clock"
+    DISK = "disk"
+    SEAL = "seal"
+
+
 @dataclass(frozen=True, slots=True)
 class HaltState:
     """Say why and since when no step may start."""
 
-    reason: str
+    reason: HaltReason
     since: datetime

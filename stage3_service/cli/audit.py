@@ -21,6 +21,7 @@ from servicekit.cli.output import (
 from stage3_service.cli.options import ConfigFile, ProfileFile, read_settings
 
 if TYPE_CHECKING:
+    from servicekit.store.ledger import TreeHead
     from stage3_service.cli.client.message_documents import Document
 
 app = typer.Typer(
@@ -86,6 +87,11 @@ def verify(
 
         return None if config is None else read_settings(config).state_dir / STORE_FILE
 
+    def vouching() -> TreeHead | None:
+        from stage3_service.bootstrap import checkpoint_of
+
+        return None if config is None else checkpoint_of(read_settings(config)).read()
+
     def problem_of_state(path: Path) -> str | None:
         from servicekit.store.ledger import read_store
         from stage3_service.store.state_check import state_problem
@@ -99,7 +105,20 @@ def verify(
         kept_head=expect,
         as_json=as_json,
         state_problem=problem_of_state,
+        vouching=vouching,
     )
+
+
+@app.command("checkpoint")
+def checkpoint(config: ConfigFile = None, as_json: Json = False) -> None:
+    """Show the checkpoint kept outside the store, and the key line that others verify it with.
+
+    It needs no service, and none is asked: the running one copies its head there every few seconds.
+    """
+    from servicekit.cli.checkpoint_display import show_checkpoint
+    from stage3_service.bootstrap import checkpoint_of
+
+    show_checkpoint(checkpoint_of(read_settings(config)), as_json=as_json)
 
 
 def _verify_type(event_type: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from servicekit.cli.options import Json
+from servicekit.cli.restored_backup import AcceptRestored, verify_reason
 from stage3_service.cli.options import ConfigFile, read_settings
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def serve(
             "--print-config", metavar="", help="Print the settings in force as TOML and end."
         ),
     ] = False,
+    accept_restored: AcceptRestored = None,
     as_json: Json = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: plans under way end, no other is begun.
@@ -33,13 +35,14 @@ def serve(
     from servicekit.settings import describe_settings
     from stage3_service.bootstrap import build_stage3
 
+    accepted = verify_reason(accept_restored)
     settings = read_settings(config)
     if print_config:
         sys.stdout.write(describe_settings(settings))
         return
     exit_code = serve_process(
         "stage3",
-        lambda seal: build_stage3(settings, on_poison=seal),
+        lambda seal: build_stage3(settings, on_poison=seal, accept_restored=accepted),
         lambda stage3: _announce(stage3, as_json=as_json),
         log_level=settings.log_level,
         cpu=settings.cpu,

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from stage3_service.audit.changes import ServiceHalted, ServiceResumed
 from stage3_service.audit.event import EventType, NewEvent, Status
 from stage3_service.audit.journal import Writes
+from stage3_service.audit.records import HaltReason
 
 if TYPE_CHECKING:
     from stage3_service.audit.journal import Journal, Snapshot
-
-OPERATOR_HALT = "operator"
 
 
 def halt(journal: Journal, *, halted_by: str, reason: str) -> bool:
@@ -36,13 +35,13 @@ def resume(journal: Journal, *, resumed_by: str, reason: str) -> bool:
 def _halt(snapshot: Snapshot, by: str, reason: str) -> Writes[bool]:
     # A clock that is not believed halts the service too, but only this process, and only until it
     # is believed again. An operator's word holds until an operator takes it back.
-    if snapshot.halt is not None and snapshot.halt.reason == OPERATOR_HALT:
+    if snapshot.halt is not None and snapshot.halt.reason is HaltReason.OPERATOR:
         return Writes(answer=True)
     event = NewEvent(
         EventType.SERVICE_HALTED, Status.SUCCESS, reason=reason, additional_data={"by": by}
     )
     return Writes(
-        answer=False, events=(event,), changes=(ServiceHalted(OPERATOR_HALT, snapshot.now),)
+        answer=False, events=(event,), changes=(ServiceHalted(HaltReason.OPERATOR, snapshot.now),)
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stage3_service.audit.records import (
     EndedPlan,
+    HaltReason,
     HaltState,
     PlanRecord,
     RequestScope,
@@ -56,8 +57,6 @@ _KEY_IN_USE = "SELECT key_id FROM outcome_keys ORDER BY number DESC LIMIT 1"
 _OVERDUE_A_BATCH = 128
 """Asked for once in a batch; what is overdue beyond it waits for the next one."""
 
-CLOCK_HALT = "clock"
-
 
 class SqliteSnapshot:
     """Answer a decision's questions from one turn; see `audit.journal.Snapshot`."""
@@ -78,12 +77,12 @@ class SqliteSnapshot:
             backlog.halt = (self._halt(),)
         (halt,) = backlog.halt
         if halt is None and self._turn.clock_problem is not None:
-            return HaltState(CLOCK_HALT, self.now)
+            return HaltState(HaltReason.CLOCK, self.now)
         return halt
 
     def _halt(self) -> HaltState | None:
         for reason, since_us in self._turn.rows("SELECT reason, since_us FROM halt"):
-            return HaltState(str(reason), from_us(int(since_us)))  # type: ignore[arg-type]
+            return HaltState(HaltReason(str(reason)), from_us(int(since_us)))  # type: ignore[arg-type]
         return None
 
     def token(self, token_key: bytes) -> TokenRecord | None:

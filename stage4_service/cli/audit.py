@@ -22,6 +22,7 @@ from servicekit.cli.output import (
 from stage4_service.cli.options import ConfigFile, ProfileFile, read_settings
 
 if TYPE_CHECKING:
+    from servicekit.store.ledger import TreeHead
     from stage4_service.cli.client.message_documents import Document
 
 app = typer.Typer(
@@ -87,7 +88,26 @@ def verify(
 
         return None if config is None else read_settings(config).state_dir / STORE_FILE
 
-    verify_store_file("stage4", store, configured, kept_head=expect, as_json=as_json)
+    def vouching() -> TreeHead | None:
+        from stage4_service.bootstrap import checkpoint_of
+
+        return None if config is None else checkpoint_of(read_settings(config)).read()
+
+    verify_store_file(
+        "stage4", store, configured, kept_head=expect, as_json=as_json, vouching=vouching
+    )
+
+
+@app.command("checkpoint")
+def checkpoint(config: ConfigFile = None, as_json: Json = False) -> None:
+    """Show the checkpoint kept outside the store, and the key line that others verify it with.
+
+    It needs no service, and none is asked: the running one copies its head there every few seconds.
+    """
+    from servicekit.cli.checkpoint_display import show_checkpoint
+    from stage4_service.bootstrap import checkpoint_of
+
+    show_checkpoint(checkpoint_of(read_settings(config)), as_json=as_json)
 
 
 def _brief(event: Document) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from servicekit.cli.options import Json
+from servicekit.cli.restored_backup import AcceptRestored, verify_reason
 from stage4_service.cli.options import ConfigFile, read_settings
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def serve(
             "--print-config", metavar="", help="Print the settings in force as TOML and end."
         ),
     ] = False,
+    accept_restored: AcceptRestored = None,
     as_json: Json = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: plans under way end, no other is taken.
@@ -36,6 +38,7 @@ def serve(
     from servicekit.settings import describe_settings
     from stage4_service.bootstrap import build_stage4
 
+    accepted = verify_reason(accept_restored)
     settings = read_settings(config)
     if print_config:
         sys.stdout.write(describe_settings(settings))
@@ -43,7 +46,11 @@ def serve(
     exit_code = serve_process(
         "stage4",
         lambda seal: build_stage4(
-            settings, clock=SystemClock(), ids=lambda: str(uuid7()), on_sealed=seal
+            settings,
+            clock=SystemClock(),
+            ids=lambda: str(uuid7()),
+            on_sealed=seal,
+            accept_restored=accepted,
         ),
         lambda stage4: _announce(stage4, as_json=as_json),
         log_level=settings.log_level,

@@ -49,11 +49,8 @@ def init(
     def create(file: Path) -> Sequence[Path]:
         from servicekit.clock import SystemClock
         from stage4_service.bootstrap import init_store
-        from stage4_service.settings import STORE_FILE
 
-        settings = read_settings(file)
-        init_store(settings, clock=SystemClock())
-        return [settings.state_dir / STORE_FILE]
+        return init_store(read_settings(file), clock=SystemClock())
 
     init_service("stage4", config, starter=starter, create_state=create, as_json=as_json)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 
 import apsw
 
@@ -46,6 +46,13 @@ _REPORTED: Final = frozenset({PlanState.COMPLETED, PlanState.FAILED})
 _RUNNING: Final = "SELECT plan_id, user_id FROM plans WHERE state = 'running' ORDER BY number"
 
 
+class Vouching(Protocol):
+    """Open the ledger that a checkpoint vouches for; see `store/vouching.py`."""
+
+    def open(self, open_ledger: Callable[[TreeHead | None], Ledger], /) -> Ledger:
+        """Return the open ledger, its checkpoint being copied."""
+
+
 class SqliteJournal:
     """A `Stage4Journal` over one store, and the reads of `GetPlan` and the lists."""
 
@@ -72,21 +79,29 @@ class SqliteJournal:
         clock: Clock,
         commit_timeout_s: float,
         on_poison: Callable[[StoreError], None] | None = None,
-        at_least: TreeHead | None = None,
+        vouching: Vouching | None = None,
     ) -> SqliteJournal:
         """Open the store, verify its log, and close what an earlier process left running.
 
+        Without `vouching` no checkpoint is kept: a store that lives as long as its process needs
+        none.
+
         Raises:
-            StoreError: missing, locked, corrupt or too new; its `advice` says what to do.
+            StoreError: missing, locked, corrupt, too new, or not vouched for; its `advice` says
+                what to do.
         """
-        ledger = Ledger.open(
-            path,
-            STAGE4_SCHEMA,
-            clock=clock,
-            commit_timeout_s=commit_timeout_s,
-            on_poison=on_poison,
-            at_least=at_least,
-        )
+
+        def open_ledger(at_least: TreeHead | None) -> Ledger:
+            return Ledger.open(
+                path,
+                STAGE4_SCHEMA,
+                clock=clock,
+                commit_timeout_s=commit_timeout_s,
+                on_poison=on_poison,
+                at_least=at_least,
+            )
+
+        ledger = open_ledger(None) if vouching is None else vouching.open(open_ledger)
         # Before anything is served: a plan that is running now was running when a process died.
         try:
             recovered = ledger.commit(_recover, urgency=Urgency.OPERATOR)
@@ -124,7 +139,7 @@ class SqliteJournal:
         Raises:
             JournalUnavailable: it is not, or it is not known whether it is.
         """
-        self._commit(lambda turn: _append_security(turn, record))
+        self._commit(lambda turn: append_security(turn, record))
 
     def events(self) -> list[Stage4AuditEvent]:
         """Return a copy of the log of plans, oldest first."""
@@ -225,7 +240,8 @@ def _append(turn: Turn, event: NewEvent) -> int:
     )
 
 
-def _append_security(turn: Turn, record: SecurityRecord) -> None:
+def append_security(turn: Turn, record: SecurityRecord) -> None:
+    """Append a record about the service in a turn of its own journal."""
     turn.append(
         encode_security_record(record, seq=turn.next_seq, time_us=turn.now_us),
         event_type=record.record_type.value,
@@ -240,5 +256,5 @@ def _recover(turn: Turn) -> int:
         event, ended = close_as_unknown(plan_id, user_id)
         _record(turn, (event,), None, ended)
     if running:
-        _append_security(turn, describe_recovery(len(running)))
+        append_security(turn, describe_recovery(len(running)))
     return len(running)

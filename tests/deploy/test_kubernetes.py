@@ -75,7 +75,10 @@ def test_the_settings_are_settings(kustomization: str, service: str) -> None:
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
     files = {Path(value) for name, value in found.items() if name.endswith("_FILE")}
 
-    assert {str(file.parent) for file in files} | {found[f"{service.upper()}_STATE_DIR"]} <= mounted
+    written = {
+        found[f"{service.upper()}_{name}"] for name in ("STATE_DIR", "CHECKPOINT__DIRECTORY")
+    }
+    assert {str(file.parent) for file in files} | written <= mounted
     probes = settings.model_dump()["listen"]["probes"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         command = ["python", "-m", "servicekit.probe", probes]

@@ -304,13 +304,16 @@ def running_stage3(
     extra_domains: Sequence[ExtraDomain] = (),
     create: bool = True,
     vfs: str | None = None,
+    accept_restored: str | None = None,
     **changes: Any,
 ) -> Iterator[Stage3UnderTest]:
     """Run a Stage-3 whose state is below `directory`; `create=False` opens what is there."""
     settings = stage3_settings(directory, **changes)
     if create:
         create_state(settings, clock=clock)
-    service = build_stage3(settings, clock=clock, extra_domains=extra_domains, vfs=vfs)
+    service = build_stage3(
+        settings, clock=clock, extra_domains=extra_domains, vfs=vfs, accept_restored=accept_restored
+    )
     service.start()
     under_test = Stage3UnderTest(service, pki())
     try:
