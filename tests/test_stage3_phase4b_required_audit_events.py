@@ -87,7 +87,7 @@ PATHS: dict[str, tuple[Callable[[Stage3UnderTest, ManualClock], None], str]] = {
     "SERVICE_HALTED": (_a_halt, "success"),
     "SERVICE_RESUMED": (_a_resumption, "success"),
 }
-ELSEWHERE = {"LATE_OUTCOME", "DENIALS_SUPPRESSED", "KEY_ROTATED"}
+ELSEWHERE = {"LATE_OUTCOME", "DENIALS_SUPPRESSED", "KEY_ROTATED", "STORE_RESTORED"}
 """Types whose paths need a set-up of their own; see the classes below."""
 
 
@@ -172,6 +172,27 @@ class TestEveryTypeHasAPath:
                 assert stage3.run("token_" + "A" * 43, ECHO).kind == "refused"
             size = stage3.audit().GetCheckpoint(audit_service_pb2.GetCheckpointRequest(), timeout=5)
         assert size.tree_size < 200
+
+
+class TestStoreRestored:
+    """A start on a store that nothing vouches for is in the log, in the operator's words."""
+
+    def test_it_is_emitted(self, tmp_path: Path) -> None:
+        """Accepting a store without its checkpoint leaves one, and the halt beside it."""
+        with running_stage3(tmp_path) as stage3:
+            stage3.issue()
+        (tmp_path / "stage3-checkpoint" / "stage3.checkpoint").unlink()
+        with running_stage3(tmp_path, create=False, accept_restored="it fell over") as stage3:
+            (event,) = stage3.events(event_type="STORE_RESTORED")
+            assert set(event) == FIELDS
+            assert (event["status"], event["reason"]) == ("success", "it fell over")
+            assert event["additional_data"] == {
+                "cause": "missing",
+                "checkpoint_root": None,
+                "checkpoint_size": None,
+            }
+            (halted,) = stage3.events(event_type="SERVICE_HALTED")
+            assert halted["seq"] == event["seq"] + 1
 
 
 class TestFieldsAndCauses:
