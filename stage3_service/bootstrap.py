@@ -24,11 +24,9 @@ from servicekit.serving.tls import (
     read_caller_credential,
     read_server_credential,
 )
-from servicekit.store.checkpoint_copier import CheckpointCopier
-from servicekit.store.errors import KeyRefused, StoreCorrupt, StoreExists, StorePoisoned
+from servicekit.store.errors import KeyRefused, StoreCorrupt, StoreExists
 from servicekit.store.key_ring_file import create_key_ring, read_key_ring
 from servicekit.store.ledger import Ledger
-from servicekit.store.vouched import create_checkpoint, open_checkpoint, open_vouched
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.grpc_domain import Dialer
 from stage3_service.adapters.measured_domain import measure_domains
@@ -47,7 +45,6 @@ from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
 from stage3_service.execution.outcome_key import adopt_outcome_key
-from stage3_service.execution.record_restored import RestoredStore, record_restored
 from stage3_service.execution.record_violation import record_suppressed
 from stage3_service.execution.recover import recover
 from stage3_service.metrics import Sources, halt_reasons, stage3_metrics
@@ -58,9 +55,11 @@ from stage3_service.store.operator_reads import SqliteOperatorReads
 from stage3_service.store.outcome_keys import missing_key
 from stage3_service.store.plan_rows import PlanRows
 from stage3_service.store.schema import SCHEMA
+from stage3_service.store.seal import Seal
 from stage3_service.store.sqlite_journal import SqliteJournalStore
 from stage3_service.store.state_check import state_problem
 from stage3_service.store.token_rows import TokenRows
+from stage3_service.store.vouching import Vouching, create_vouching
 from stage3_service.tokens.issue import IssuePolicy
 from stage3_service.wire.listeners import Listeners
 from stage3_service.wire.method_tables import PLAN_SERVICE
@@ -75,9 +74,7 @@ if TYPE_CHECKING:
 
     from servicekit.serving.scrape_listener import ScrapeListener
     from servicekit.serving.server import RunningServer
-    from servicekit.store.checkpoint_file import CheckpointFile
     from servicekit.store.errors import StoreError
-    from servicekit.store.vouched import Doubt
     from stage3_service.domains.declaration import Catalogue
 
 _EVIDENCE: Final = "Keep the file as evidence, and restore a backup that the log agrees with."
@@ -174,7 +171,7 @@ def create_state(
     store = settings.state_dir / STORE_FILE
     if not os.path.lexists(store):
         keys = _create_keys(settings.outcome_key_file, entropy)
-        vouching = create_checkpoint(*_checkpoint_parts(settings), entropy=entropy)
+        vouching = create_vouching(settings, entropy)
         Ledger.create(store, SCHEMA, now_us=(clock or SystemClock()).now_us())
         return (*keys, *vouching, store, *create_domain_state(catalogue, settings.state_dir))
     created = create_domain_state(catalogue, settings.state_dir)
@@ -192,15 +189,6 @@ def _create_keys(file: Path, entropy: Callable[[int], bytes]) -> tuple[Path, ...
         return ()
     create_key_ring(file, entropy)
     return (file,)
-
-
-def checkpoint_of(settings: Stage3Settings) -> CheckpointFile:
-    """Return the checkpoint of the store that these settings name, with the key that signs it.
-
-    Raises:
-        StoreError: the store or the key is missing, or the key is of no use.
-    """
-    return open_checkpoint(settings.state_dir / STORE_FILE, *_checkpoint_parts(settings))
 
 
 def build_stage3(
@@ -236,10 +224,10 @@ def build_stage3(
     if dialer is not None and dialer.certificate is not None:
         certificates["domain_client"] = dialer.certificate
     store = settings.state_dir / STORE_FILE
-    checkpoint = checkpoint_of(settings)
+    vouching = Vouching(settings, clock, accept_restored=accept_restored)
     ring = read_key_ring(settings.outcome_key_file, entropy)
     events = EventTally(catalogue.extended(extra.declaration for extra in extra_domains))
-    ledger, doubt = open_vouched(
+    ledger = vouching.open(
         lambda at_least: Ledger.open(
             store,
             SCHEMA,
@@ -248,9 +236,7 @@ def build_stage3(
             on_poison=on_poison,
             at_least=at_least,
             vfs=vfs,
-        ),
-        checkpoint,
-        accept_restored=accept_restored is not None,
+        )
     )
     with ExitStack() as opened:
         opened.callback(ledger.close)
@@ -263,13 +249,7 @@ def build_stage3(
             )
         rows = TokenRows()
         journal = Journal(SqliteJournalStore(ledger, rows, PlanRows(ring), events.count))
-        if doubt is not None and accept_restored is not None:
-            # A crash before this is durable leaves the old checkpoint, which refuses again.
-            record_restored(journal, _as_restored(doubt), reason=accept_restored)
-            checkpoint.keep_evidence()
-        ledger.keep_checkpoint(
-            CheckpointCopier(checkpoint, interval_s=settings.checkpoint.interval_s, clock=clock)
-        )
+        vouching.settle(ledger, journal)
         if adopt_outcome_key(journal, ring.current):
             log.info("another key seals outcomes from here on", key_id=ring.current)
         recovered = recover(journal)
@@ -287,6 +267,7 @@ def build_stage3(
         budget = DenialBudget(
             DenialAllowance(burst=settings.denials.burst, per_second=settings.denials.per_second)
         )
+        seal = Seal(on_poison, log)
         executor = PlanExecutor(
             journal=journal,
             domains=measured,
@@ -299,7 +280,7 @@ def build_stage3(
             budget=budget,
             late=late,
             entropy=entropy,
-            seal=_sealing(on_poison, log),
+            seal=seal,
         )
         reads = SqliteOperatorReads(ledger, rows)
         desk = OperatorDesk(
@@ -386,38 +367,6 @@ def _certificates(
     files = CredentialFiles(tls.certificate_file, tls.key_file, tls.client_authority_file)
     read = read_server_credential
     return {"server": Rotation(files, read, clock=clock, log=log)}
-
-
-def _checkpoint_parts(settings: Stage3Settings) -> tuple[Path, Path, str]:
-    """Return the paths of the checkpoint and of the key that signs it, and in whose name."""
-    keeping = settings.checkpoint
-    file = keeping.file_of("stage3", settings.state_dir)
-    return file, keeping.key_of(settings.state_dir), settings.origin
-
-
-def _as_restored(doubt: Doubt) -> RestoredStore:
-    lost = doubt.lost
-    return RestoredStore(
-        doubt.cause.value,
-        None if lost is None else lost.size,
-        None if lost is None else lost.root.hex(),
-    )
-
-
-def _sealing(
-    on_poison: Callable[[StoreError], None] | None, log: FilteringBoundLogger
-) -> Callable[[Exception], None]:
-    def seal(error: Exception) -> None:
-        log.critical("an outcome could not be recorded", error_type=type(error).__name__)
-        if on_poison is not None:
-            on_poison(
-                StorePoisoned(
-                    "an effect's outcome could not be recorded",
-                    advice="Start the service again: it closes the step as in doubt.",
-                )
-            )
-
-    return seal
 
 
 def _dialer(

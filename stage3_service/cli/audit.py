@@ -88,7 +88,7 @@ def verify(
         return None if config is None else read_settings(config).state_dir / STORE_FILE
 
     def vouching() -> TreeHead | None:
-        from stage3_service.bootstrap import checkpoint_of
+        from stage3_service.store.vouching import checkpoint_of
 
         return None if config is None else checkpoint_of(read_settings(config)).read()
 
@@ -116,7 +116,7 @@ def checkpoint(config: ConfigFile = None, as_json: Json = False) -> None:
     It needs no service, and none is asked: the running one copies its head there every few seconds.
     """
     from servicekit.cli.checkpoint_display import show_checkpoint
-    from stage3_service.bootstrap import checkpoint_of
+    from stage3_service.store.vouching import checkpoint_of
 
     show_checkpoint(checkpoint_of(read_settings(config)), as_json=as_json)
 
