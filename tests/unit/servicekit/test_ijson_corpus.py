@@ -1,6 +1,7 @@
 """The corpus: every class of document that JSON readers disagree about, decided one by one."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +70,41 @@ def test_both_parsers_give_the_same_value_of_the_same_types(case: dict[str, Any]
     """Acceptance is not enough: the value and the kind of every number agree."""
     data = document(case)
     assert repr(parse(data, LIMITS).value) == repr(second_parser.read(data))
+
+
+def rfc8259_accepts(data: bytes) -> bool | None:
+    """Say whether the bytes are JSON as RFC 8259 has it; None where the RFC leaves it open."""
+    if data.startswith(b"\xef\xbb\xbf"):
+        return None
+    try:
+        text = data.decode("utf-8", "strict")
+    except UnicodeDecodeError:
+        return None
+
+    def no_constant(name: str) -> float:
+        raise ValueError(name)
+
+    digits = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        json.loads(text, parse_constant=no_constant)
+    except (ValueError, RecursionError):
+        return False
+    finally:
+        sys.set_int_max_str_digits(digits)
+    return True
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_every_case_is_named_for_what_json_itself_says_of_it(case: dict[str, Any]) -> None:
+    """As in JSONTestSuite: y is JSON and accepted, n is not JSON, i is for each reader to decide.
+
+    What is decided here is in `verdict`: every i is refused, which is what makes this I-JSON.
+    """
+    expected = {"y": (True, "accept"), "n": (False, "refuse"), "i": (..., "refuse")}
+    judged, verdict = expected[case["name"][0]]
+    assert case["verdict"] == verdict
+    if judged is ...:
+        assert rfc8259_accepts(document(case)) is not False
+    else:
+        assert rfc8259_accepts(document(case)) is judged
