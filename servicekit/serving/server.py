@@ -12,6 +12,7 @@ import grpc
 from servicekit.serving.address import Address, parse_address
 from servicekit.serving.admission import Bounds, CallPool
 from servicekit.serving.channel import MESSAGE_MAX_BYTES
+from servicekit.serving.door import Door
 from servicekit.serving.interceptors import build_interceptors
 from servicekit.serving.policy import CallPolicy
 from servicekit.serving.read_watch import ReadWatch
@@ -117,7 +118,7 @@ def build_server(
     watch = ReadWatch(policy.monotonic_s, policy.read_max_s)
     server = grpc.server(
         pool,
-        interceptors=list(build_interceptors(policy, pool, watch)),
+        interceptors=[Door(build_interceptors(policy, pool, watch), pool)],
         options=[
             ("grpc.so_reuseport", 0),
             (

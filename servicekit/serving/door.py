@@ -1,0 +1,59 @@
+"""Puts a server's chain of interceptors together once for each method, not once for each call.
+
+What the chain makes of a method depends on the method and on whether there is room, and on nothing
+else of a call; every question about the call is asked when the handler runs. Deliberately absent:
+an entry for a method that no servicer implements, whose name the caller chooses.
+"""
+
+from collections.abc import Sequence
+
+import grpc
+
+from servicekit.serving.admission import CallPool
+from servicekit.serving.call_scope import Continuation, Handler
+from servicekit.serving.interceptor_order import OrderedInterceptor
+
+
+class Door(grpc.ServerInterceptor):
+    """Stands for the whole chain before gRPC, which asks it from one thread at a time."""
+
+    def __init__(self, chain: Sequence[OrderedInterceptor], pool: CallPool) -> None:
+        self._chain = tuple(chain)
+        self._pool = pool
+        self._made: dict[str, Handler] = {}
+
+    def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """Return the handler of a method behind every interceptor.
+
+        Where there is no room, the chain is asked anew and refuses. Where there was some a moment
+        ago there still is: calls leave at any time, but they enter in this thread.
+        """
+        if self._pool.full:
+            return self._pass(0, continuation, handler_call_details)
+        method = handler_call_details.method
+        handler = self._made.get(method)
+        if handler is not None:
+            return handler
+        implemented = False
+
+        def innermost(details: grpc.HandlerCallDetails) -> "Handler | None":
+            nonlocal implemented
+            found = continuation(details)
+            implemented = found is not None
+            return found
+
+        handler = self._pass(0, innermost, handler_call_details)
+        if handler is not None and implemented:
+            self._made[method] = handler
+        return handler
+
+    def _pass(
+        self, position: int, innermost: Continuation, details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        if position == len(self._chain):
+            return innermost(details)
+        return self._chain[position].intercept_service(
+            lambda passed: self._pass(position + 1, innermost, passed), details
+        )

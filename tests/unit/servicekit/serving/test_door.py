@@ -1,0 +1,125 @@
+"""A method's handler is put together once, and still every call is asked every question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import grpc
+import pytest
+
+from servicekit.serving.admission import Bounds, CallPool
+from servicekit.serving.call_scope import refuse_with
+from servicekit.serving.door import Door
+from servicekit.serving.interceptor_order import OrderedInterceptor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from servicekit.serving.call_scope import Continuation, Handler
+
+
+@dataclass(frozen=True)
+class _Details:
+    method: str
+    invocation_metadata: tuple[()] = ()
+
+
+class _Passing(OrderedInterceptor):
+    """Count how often it is asked, and change nothing."""
+
+    name: ClassVar[str] = "passing"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        self.asked += 1
+        return continuation(handler_call_details)
+
+
+class _Refusing(_Passing):
+    """Refuse where there is no room, as the admission does."""
+
+    def __init__(self, pool: CallPool) -> None:
+        super().__init__()
+        self._pool = pool
+        self.refusal = refuse_with(_refuse)
+
+    def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        if self._pool.full:
+            return self.refusal
+        return super().intercept_service(continuation, handler_call_details)
+
+
+def _refuse(_context: grpc.ServicerContext) -> Any:
+    raise AssertionError
+
+
+HANDLER: Handler = grpc.unary_unary_rpc_method_handler(lambda request, _context: request)
+
+
+def innermost(details: grpc.HandlerCallDetails) -> Handler | None:
+    """Know one method."""
+    return HANDLER if details.method == "/a.B/Known" else None
+
+
+@pytest.fixture
+def pool() -> Iterator[CallPool]:
+    """Hold a pool with room for one call."""
+    made = CallPool("test", Bounds(1, 1))
+    yield made
+    made.close()
+
+
+def asked(door: Door, method: str = "/a.B/Known") -> Handler | None:
+    """Ask as gRPC does."""
+    return door.intercept_service(innermost, cast("Any", _Details(method)))
+
+
+def test_the_chain_is_asked_once_for_a_method(pool: CallPool) -> None:
+    """Every later call gets the same handler."""
+    passing = _Passing()
+    door = Door([passing], pool)
+
+    assert [asked(door) for _ in range(3)] == [HANDLER] * 3
+    assert passing.asked == 1
+
+
+def test_a_method_that_nobody_implements_is_never_remembered(pool: CallPool) -> None:
+    """Its name is the caller's choice: a list of them would grow without end."""
+    passing = _Passing()
+    door = Door([passing], pool)
+
+    assert [asked(door, f"/a.B/Unknown{number}") for number in range(3)] == [None] * 3
+    assert passing.asked == 3
+    assert door._made == {}
+
+
+def test_a_full_server_refuses_a_method_that_it_served_before(pool: CallPool) -> None:
+    """And serves it again afterwards: what was put together with room says nothing without."""
+    refusing = _Refusing(pool)
+    door = Door([_Passing(), refusing], pool)
+    assert asked(door) is HANDLER
+
+    pool._in_flight = 1
+    assert asked(door) is refusing.refusal
+    pool._in_flight = 0
+
+    assert asked(door) is HANDLER
+
+
+def test_a_refusal_of_a_full_server_is_not_remembered(pool: CallPool) -> None:
+    """The first call of a method may come when there is no room."""
+    refusing = _Refusing(pool)
+    door = Door([refusing], pool)
+
+    pool._in_flight = 1
+    assert asked(door) is refusing.refusal
+    pool._in_flight = 0
+
+    assert asked(door) is HANDLER
