@@ -119,7 +119,7 @@ class Stage3Settings(Section):
     # Holds the store `stage3.sqlite3` and the state of builtin domains; made by `stage3 init`.
     state_dir: Path
     trust_domain: TrustDomain
-    # The keys that stored outcomes are sealed with; made by `stage3 init`. Kept apart from
+    # The keys that stored outcomes are encrypted with; made by `stage3 init`. Kept apart from
     # `state_dir`: whoever has both reads what plans were answered.
     outcome_key_file: Path
     listen: Listen = Listen()

@@ -1,4 +1,4 @@
-"""`stage3 key`: the keys that stored outcomes are sealed with."""
+"""`stage3 key`: the keys that stored outcomes are encrypted with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from servicekit.cli.output import emit, print_facts, say
 from stage3_service.cli.options import ConfigFile, read_settings
 
 app = typer.Typer(
-    help="Make and rotate the keys that stored outcomes are sealed with.",
+    help="Make and rotate the keys that stored outcomes are encrypted with.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -40,9 +40,9 @@ def new(
 
 @app.command("rotate")
 def rotate(config: ConfigFile = None, as_json: Json = False) -> None:
-    """Add a new key to the ring that the settings name. The next start seals with it.
+    """Add a new key to the ring that the settings name. The next start encrypts with it.
 
-    That start records KEY_ROTATED. The keys before it stay, and open what they sealed.
+    That start records KEY_ROTATED. The keys before it stay, and decrypt what they encrypted.
     """
     from servicekit.store.key_ring_file import add_key
 

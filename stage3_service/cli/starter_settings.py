@@ -18,8 +18,8 @@ _TEMPLATE: Final = """\
 # Holds the store and the state of builtin domains; `stage3 init` made it.
 state_dir = {state_dir}
 
-# The keys that stored outcomes are sealed with; `stage3 init` made them. Keep a copy, and keep it
-# apart from copies of the store: without these keys nothing starts.
+# The keys that stored outcomes are encrypted with; `stage3 init` made them. Keep a copy, apart
+# from copies of the store: without these keys nothing starts.
 outcome_key_file = {outcome_key_file}
 
 # The deployment's name in every identity, spiffe://<trust domain>/...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -89,6 +90,27 @@ def test_a_new_authority_keeps_both_logs(shipped: Stack) -> None:
     again = shipped.run_plan([step], "before")
 
     assert first["status"] == "completed"
+    assert (again["replay"], again["results"]) == (True, first["results"])
+
+
+def test_a_key_of_outcomes_is_rotated(shipped: Stack) -> None:
+    """As docs/operations.md does it: recorded, and what the key before it sealed is still told."""
+    shipped.up()
+    shipped.fetch("client", shipped.home / "client")
+    shipped.issue_token("text:upper")
+    step = {"domain": "text", "method": "upper", "parameters": {"text": "a"}}
+    first = shipped.run_plan([step], "before")
+    rotate = ("key", "rotate", "--config", "/dev/null", "--json")
+
+    shipped.compose("stop", "stage3")
+    told = shipped.compose(
+        *("run", "--rm", "-T", "--no-deps", "--entrypoint", "stage3", "init-stage3", *rotate)
+    )
+    shipped.up()
+    (event,) = shipped.operate("audit", "list", "--type", "KEY_ROTATED")["events"]
+    again = shipped.run_plan([step], "before")
+
+    assert event["additional_data"]["key_id"] == json.loads(told)["key_id"]
     assert (again["replay"], again["results"]) == (True, first["results"])
 
 
