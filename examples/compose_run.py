@@ -69,6 +69,11 @@ def issue_token(home: Path) -> Path:
     return file
 
 
+def accept_ledger() -> None:
+    """Accept what the ledger shows of itself; until then none of its steps starts."""
+    run("docker", "compose", "run", "--rm", "-T", "ops", "domain", "accept", "ledger", "--first")
+
+
 def main() -> int:
     """Tell the story; return the exit code."""
     parser = argparse.ArgumentParser(description="The first plan through the composed pair.")
@@ -80,6 +85,8 @@ def main() -> int:
     try:
         print("The client's certificate, out of its volume")
         profile = fetch_client(home)
+        print("\nThe domain that is a service elsewhere, accepted as what it shows")
+        accept_ledger()
         print("\nA token, issued over Stage-3's loopback")
         token = issue_token(home)
         print(f"\nThe plan, through the published port 127.0.0.1:{PORT}")

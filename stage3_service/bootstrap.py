@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from threading import Timer
+from threading import Thread, Timer
 from typing import TYPE_CHECKING, Final
 
 from servicekit.clock import Clock, SystemClock
@@ -21,7 +21,6 @@ from servicekit.serving.health import HealthBoard
 from servicekit.serving.rotation import Rotation
 from servicekit.serving.tls import (
     CredentialFiles,
-    read_caller_credential,
     read_server_credential,
 )
 from servicekit.store.errors import KeyRefused, StoreCorrupt, StoreExists
@@ -30,17 +29,26 @@ from servicekit.store.ledger import Ledger
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.grpc_domain import Dialer
 from stage3_service.adapters.measured_domain import measure_domains
+from stage3_service.adapters.reaching import (
+    client_certificate,
+    connect_timeout_s,
+    read_reachable,
+)
 from stage3_service.adapters.registry import (
     ExtraDomain,
     OpenDomains,
     create_domain_state,
     open_domains,
 )
-from stage3_service.adapters.reporting import logging_raised, recording_late
+from stage3_service.adapters.reporting import (
+    logging_raised,
+    observe_definitions,
+    recording_late,
+)
 from stage3_service.audit.journal import Journal, JournalUnavailable
 from stage3_service.authorization.denial_budget import DenialAllowance, DenialBudget
-from stage3_service.domains.declarations_reading import DeclarationsRefused
-from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
+from stage3_service.domains.acceptance import Acceptance, Offer
+from stage3_service.execution.definitions import Definitions
 from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
@@ -48,7 +56,8 @@ from stage3_service.execution.outcome_key import adopt_outcome_key
 from stage3_service.execution.record_violation import record_suppressed
 from stage3_service.execution.recover import recover
 from stage3_service.metrics import Sources, halt_reasons, stage3_metrics
-from stage3_service.settings import CONNECT_TIMEOUT_S, STORE_FILE, Stage3Settings
+from stage3_service.settings import STORE_FILE, Stage3Settings
+from stage3_service.store.definition_rows import read_accepted
 from stage3_service.store.event_tally import EventTally
 from stage3_service.store.instants import from_us
 from stage3_service.store.operator_reads import SqliteOperatorReads
@@ -75,7 +84,6 @@ if TYPE_CHECKING:
     from servicekit.serving.scrape_listener import ScrapeListener
     from servicekit.serving.server import RunningServer
     from servicekit.store.errors import StoreError
-    from stage3_service.domains.declaration import Catalogue
 
 _EVIDENCE: Final = "Keep the file as evidence, and restore a backup that the log agrees with."
 
@@ -84,8 +92,8 @@ _EVIDENCE: Final = "Keep the file as evidence, and restore a backup that the log
 class Stage3:
     """A Stage-3 that has recovered and holds its ports. `start` lets it answer.
 
-    `certificates` are those in use, by what they are for: `server`, and `domain_client` where there
-    are domains elsewhere. None are there on an insecure loopback.
+    `certificates` are those in use, by what they are for: `server`, and `domain_client` where the
+    settings name one. None are there on an insecure loopback.
     """
 
     plans: RunningServer
@@ -99,6 +107,7 @@ class Stage3:
     _budget: DenialBudget
     _ledger: Ledger
     _domains: OpenDomains
+    _definitions: Definitions
     _health: HealthBoard
     _log: FilteringBoundLogger
 
@@ -108,6 +117,13 @@ class Stage3:
             self.metrics.start()
         for server in (self.probes, self.operators, self.plans):
             server.start()
+        # Beside the service: a domain that is down, or slow to say what it is, holds nobody up.
+        Thread(
+            target=observe_definitions,
+            args=(self._definitions, self._domains.catalogue, self._log),
+            name="definitions",
+            daemon=True,
+        ).start()
         self._health.set_all_serving()
 
     def stop(self, drain_s: float) -> bool:
@@ -219,10 +235,9 @@ def build_stage3(
     clock = clock or SystemClock()
     log = logger("stage3")
     certificates = _certificates(settings, clock, log)
-    catalogue = read_declarations(settings.domains_file)
-    dialer = _dialer(settings, catalogue, clock, log)
-    if dialer is not None and dialer.certificate is not None:
-        certificates["domain_client"] = dialer.certificate
+    if (client := client_certificate(settings, clock, log)) is not None:
+        certificates["domain_client"] = client
+    catalogue = read_reachable(settings)
     store = settings.state_dir / STORE_FILE
     vouching = Vouching(settings, clock, accept_restored=accept_restored)
     ring = read_key_ring(settings.outcome_key_file, entropy)
@@ -247,6 +262,7 @@ def build_stage3(
                 f"{settings.outcome_key_file} lacks the key {key_id} of outcomes in the store",
                 advice="Name the key ring of this store, or restore the ring from its backup.",
             )
+        acceptance = _acceptance(ledger)
         rows = TokenRows()
         journal = Journal(SqliteJournalStore(ledger, rows, PlanRows(ring), events.count))
         vouching.settle(ledger, journal)
@@ -260,7 +276,7 @@ def build_stage3(
             on_late=recording_late(late, log),
             on_raised=logging_raised(log),
             extra_domains=extra_domains,
-            dialer=dialer,
+            dialer=Dialer(client, connect_timeout_s(settings), clock.monotonic_s, acceptance),
         )
         opened.callback(domains.close)
         measured, durations = measure_domains(domains.domains, domains.catalogue, clock.monotonic_s)
@@ -272,7 +288,7 @@ def build_stage3(
             journal=journal,
             domains=measured,
             house=House(
-                domains.catalogue,
+                Offer(domains.catalogue, acceptance),
                 settings.tokens.max_lifetime_s,
                 settings.limits.as_plan_limits(),
                 outcome_retention_s=settings.outcome_retention_s,
@@ -283,11 +299,16 @@ def build_stage3(
             seal=seal,
         )
         reads = SqliteOperatorReads(ledger, rows)
+        definitions = Definitions(
+            journal, acceptance, lambda: domains.catalogue, domains.describing
+        )
         desk = OperatorDesk(
             journal=journal,
             reads=reads,
             ledger=ledger,
-            catalogue=domains.catalogue,
+            catalogue=lambda: domains.catalogue,
+            acceptance=acceptance,
+            definitions=definitions,
             policy=IssuePolicy(
                 max_lifetime_s=settings.tokens.max_lifetime_s,
                 max_bound_lifetime_s=settings.tokens.max_bound_lifetime_s,
@@ -343,6 +364,7 @@ def build_stage3(
         _budget=budget,
         _ledger=ledger,
         _domains=domains,
+        _definitions=definitions,
         _health=health,
         _log=log,
     )
@@ -369,24 +391,6 @@ def _certificates(
     return {"server": Rotation(files, read, clock=clock, log=log)}
 
 
-def _dialer(
-    settings: Stage3Settings, catalogue: Catalogue, clock: Clock, log: FilteringBoundLogger
-) -> Dialer | None:
-    """Return what domains elsewhere are reached with; None where there is none."""
-    elsewhere = [domain.name for domain in catalogue if domain.adapter == GRPC_ADAPTER]
-    if not elsewhere:
-        return None
-    client = settings.domain_client
-    if client is None and not settings.insecure_loopback:
-        raise DeclarationsRefused(
-            [
-                f"domains.{name}.adapter: grpc needs the setting [domain_client], the certificate "
-                "that Stage-3 shows to domains"
-                for name in elsewhere
-            ]
-        )
-    if client is None:
-        return Dialer(None, CONNECT_TIMEOUT_S, clock.monotonic_s)
-    files = CredentialFiles(client.certificate_file, client.key_file, client.server_authority_file)
-    certificate = Rotation(files, read_caller_credential, clock=clock, log=log)
-    return Dialer(certificate, client.connect_timeout_s, clock.monotonic_s)
+def _acceptance(ledger: Ledger) -> Acceptance:
+    kept = ledger.read(read_accepted)
+    return Acceptance({domain: row.definition for domain, row in kept.items()})

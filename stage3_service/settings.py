@@ -38,6 +38,7 @@ class Role(StrEnum):
     REVOKER = "revoker"
     AUDITOR = "auditor"
     HALTER = "halter"
+    CURATOR = "curator"
 
 
 class Listen(Section):

@@ -15,6 +15,8 @@ from servicekit.canonical_json import canonicalize
 from servicekit.store.key_ring_file import add_key
 from stage3_service.audit.event import EventType, NewEvent, Status
 from tests.fakes.domains import trial_domain
+from tests.fakes.remote_domain import running_remote_domain
+from tests.harness.remote import domain_client, write_domains_file
 from tests.harness.stage3 import running_stage3, stage3_settings, step
 
 if TYPE_CHECKING:
@@ -87,7 +89,9 @@ PATHS: dict[str, tuple[Callable[[Stage3UnderTest, ManualClock], None], str]] = {
     "SERVICE_HALTED": (_a_halt, "success"),
     "SERVICE_RESUMED": (_a_resumption, "success"),
 }
-ELSEWHERE = {"LATE_OUTCOME", "DENIALS_SUPPRESSED", "KEY_ROTATED", "STORE_RESTORED"}
+ELSEWHERE = {
+    *("LATE_OUTCOME", "DENIALS_SUPPRESSED", "KEY_ROTATED", "STORE_RESTORED", "DOMAIN_ACCEPTED")
+}
 """Types whose paths need a set-up of their own; see the classes below."""
 
 
@@ -193,6 +197,27 @@ class TestStoreRestored:
             }
             (halted,) = stage3.events(event_type="SERVICE_HALTED")
             assert halted["seq"] == event["seq"] + 1
+
+
+class TestDomainAccepted:
+    """What a domain elsewhere may show is an operator's decision, in the log."""
+
+    def test_it_is_emitted(self, tmp_path: Path) -> None:
+        """One event, with the domain, who accepted, and both digests."""
+        with running_remote_domain() as remote:
+            declared = write_domains_file(tmp_path / "domains.json", remote.address)
+            with running_stage3(
+                tmp_path, domains_file=declared, domain_client=domain_client()
+            ) as stage3:
+                digest = stage3.accept("trial")
+                (event,) = stage3.events(event_type="DOMAIN_ACCEPTED")
+        assert set(event) == FIELDS
+        assert (event["domain"], event["status"]) == ("trial", "success")
+        assert event["additional_data"] == {
+            "by": "oona",
+            "digest": digest,
+            "previous_digest": None,
+        }
 
 
 class TestFieldsAndCauses:

@@ -36,10 +36,9 @@ from stage3_service.domains.port import (
     MethodFailed,
 )
 from tests.fakes.domains import METHODS, RAW_ANSWERS, TrialDomain, trial_domain
-from tests.fakes.remote_domain import running_remote_domain
+from tests.fakes.remote_domain import FURTHER_METHODS, running_remote_domain
 from tests.harness.fixtures import Trial
 from tests.harness.remote import (
-    FURTHER_METHODS,
     domain_client,
     remote_methods,
     write_domains_file,
@@ -710,6 +709,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage3
                 directory / "domains.json", remote.address, methods=methods
             ),
             domain_client=domain_client(),
+            accept=["trial"],
         ) as stage3,
     ):
         scope = {"trial": (*METHODS, *FURTHER_METHODS), "text": ("upper", "concat")}
@@ -804,7 +804,7 @@ class TestADomainElsewhere:
                 tmp_path / "domains.json", remote.address, methods=methods
             )
             with running_stage3(
-                tmp_path, domains_file=declared, domain_client=domain_client()
+                tmp_path, domains_file=declared, domain_client=domain_client(), accept=["trial"]
             ) as stage3:
                 token = stage3.issue(scope={"trial": ("echo",)}).token_hash
                 refused = stage3.run(token, step("trial", "echo", b=1))
@@ -820,7 +820,7 @@ class TestADomainElsewhere:
                 tmp_path / "domains.json", remote.address, methods=methods
             )
             with running_stage3(
-                tmp_path, domains_file=declared, domain_client=domain_client()
+                tmp_path, domains_file=declared, domain_client=domain_client(), accept=["trial"]
             ) as stage3:
                 token = stage3.issue(scope={"trial": ("echo", "effect")}).token_hash
                 refused = stage3.run(token, step("trial", "echo"), step("trial", "effect"))

@@ -34,6 +34,7 @@ class Connection:
         self.channel = channel
         self._changed = Condition()
         self._state = grpc.ChannelConnectivity.IDLE
+        self._sessions = 0
         self._users = 0
         self._closed = False
         self._observer: Callable[[grpc.ChannelConnectivity], None] = self._observe
@@ -43,6 +44,14 @@ class Connection:
     def is_ready(self) -> bool:
         """Say whether a connection stood when the channel last said anything."""
         return self._state is grpc.ChannelConnectivity.READY
+
+    @property
+    def session(self) -> int:
+        """Number the connections of this channel: another number, perhaps another server.
+
+        A channel connects anew by itself, and hears of it a few milliseconds later.
+        """
+        return self._sessions
 
     @contextmanager
     def using(self) -> Iterator[Connection]:
@@ -84,6 +93,8 @@ class Connection:
 
     def _observe(self, state: grpc.ChannelConnectivity) -> None:
         with self._changed:
+            if state is grpc.ChannelConnectivity.READY and not self.is_ready:
+                self._sessions += 1
             self._state = state
             self._changed.notify_all()
 

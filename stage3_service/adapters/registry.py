@@ -19,9 +19,10 @@ from stage3_service.adapters.builtin.notebook import Notebook
 from stage3_service.adapters.builtin.notebook_file import create_notebook, open_notebook
 from stage3_service.adapters.builtin.text import TextDomain
 from stage3_service.adapters.direct_call import DirectCall
-from stage3_service.adapters.grpc_domain import Dialer
+from stage3_service.adapters.grpc_domain import Dialer, GrpcDomain
 from stage3_service.adapters.shielded_call import OnRaised
 from stage3_service.domains.declaration import Catalogue, DomainDeclaration
+from stage3_service.domains.definition import Describing
 from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
 from stage3_service.domains.port import Domain
 
@@ -52,6 +53,11 @@ class OpenDomains:
     catalogue: Catalogue
     domains: Mapping[str, Domain]
     _closables: tuple[ClosableDomain, ...]
+
+    def describing(self, name: str) -> Describing | None:
+        """Return the domain of this name, where it has a definition to show."""
+        domain = self.domains.get(name)
+        return domain if isinstance(domain, GrpcDomain) else None
 
     def abandoned(self) -> dict[str, int]:
         """Return how many calls of each in-process domain were left behind and still run."""

@@ -6,6 +6,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from stage3_service.audit.journal import JournalUnavailable, OutcomeDamaged
+from stage3_service.errors import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from stage3_service.adapters.shielded_call import RaisedError
+    from stage3_service.domains.declaration import Catalogue
     from stage3_service.domains.port import Answer
+    from stage3_service.execution.definitions import Definitions
     from stage3_service.execution.late_answers import LateAnswers
 
 
@@ -47,3 +50,23 @@ def logging_raised(log: FilteringBoundLogger) -> Callable[[RaisedError], None]:
         )
 
     return report
+
+
+def observe_definitions(
+    definitions: Definitions, catalogue: Catalogue, log: FilteringBoundLogger
+) -> None:
+    """Ask every domain elsewhere what it is, so that gate 2 knows, and log what is withheld."""
+    for declared in catalogue:
+        if not declared.is_elsewhere:
+            continue
+        try:
+            accepted = definitions.observe(declared.name)
+        except Refusal as refused:
+            log.warning("a domain shows no definition", domain=declared.name, why=refused.message)
+            continue
+        if not accepted:
+            log.warning(
+                "a domain is withheld: what it shows is not what was accepted",
+                domain=declared.name,
+                advice=f"look at it with `stage3 domain describe {declared.name}`",
+            )

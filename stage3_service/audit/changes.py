@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stage3_service.audit.outcome import PlanOutcome
-    from stage3_service.audit.records import EndedPlan, RequestScope
+    from stage3_service.audit.records import AcceptedDefinition, EndedPlan, RequestScope
     from stage3_service.tokens.token import CapabilityToken
 
 
@@ -123,6 +123,13 @@ class OutcomeKeyAdopted:
 
 
 @dataclass(frozen=True, slots=True)
+class DefinitionAccepted:
+    """Keep what a domain may show from here on, in place of what was accepted before."""
+
+    accepted: AcceptedDefinition
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceHalted:
     """Let no step start from here on."""
 
@@ -148,6 +155,7 @@ Change = (
     | PlanEnded
     | OutcomeErased
     | OutcomeKeyAdopted
+    | DefinitionAccepted
     | ServiceHalted
     | ServiceResumed
 )

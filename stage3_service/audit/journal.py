@@ -73,6 +73,9 @@ class Snapshot(Protocol):
     def outcome_key(self) -> str | None:
         """Return the name of the key that outcomes are sealed with, if one was noted."""
 
+    def accepted_digest(self, domain: str) -> str | None:
+        """Return the digest of the definition that was accepted for the domain, if one was."""
+
     def running_plans(self, token_id: str | None = None) -> Sequence[PlanRecord]:
         """Return the plans without an outcome, of one token where it is given."""
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stage3_service.audit.outcome import PlanOutcome
+    from stage3_service.domains.definition import Definition
     from stage3_service.tokens.token import CapabilityToken
     from stage3_service.tokens.usage import TokenUsage
 
@@ -66,6 +67,16 @@ class HaltReason(StrEnum):
     CLOCK = "clock"
     DISK = "disk"
     SEAL = "seal"
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedDefinition:
+    """Hold what an operator accepted of a domain elsewhere, who, and when."""
+
+    domain: str
+    definition: Definition
+    by: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class DeclaredMethod(Protocol):
 
 
 class DeclaredDomains(Protocol):
-    """Know which domains and methods are declared. Immutable."""
+    """Know which domains and methods are declared, which never changes, and which are withheld."""
 
     @property
     def domains(self) -> Mapping[str, object]:
@@ -46,3 +46,6 @@ class DeclaredDomains(Protocol):
 
     def method(self, domain: str, method: str) -> DeclaredMethod | None:
         """Return the declaration of a method, by exact names."""
+
+    def withholds(self, domain: str) -> bool:
+        """Return whether a declared domain is not what an operator has accepted, at this moment."""

@@ -43,6 +43,7 @@ class DenialReason(StrEnum):
     METHOD_NOT_IN_SCOPE = "method_not_in_scope"
     DOMAIN_UNKNOWN = "domain_unknown"
     METHOD_UNDECLARED = "method_undeclared"
+    DOMAIN_NOT_ACCEPTED = "domain_not_accepted"
     INVOCATIONS_EXHAUSTED = "invocations_exhausted"
     FREQUENCY_EXHAUSTED = "frequency_exhausted"
     RESPONSE_BYTES_EXHAUSTED = "response_bytes_exhausted"
@@ -98,6 +99,15 @@ _PUBLIC: Final[Mapping[DenialReason, tuple[GateName, Reason, str]]] = {
         GateName.SCOPE,
         Reason.METHOD_UNDECLARED,
         "the domain of this step declares no such method",
+    ),
+    # To a caller the method is not there: what an operator has to look at is no affair of his.
+    DenialReason.DOMAIN_NOT_ACCEPTED: (
+        GateName.SCOPE,
+        Reason.METHOD_UNDECLARED,
+        (
+            "the definition of this step's domain is not the accepted one; an operator looks at it "
+            "with `stage3 domain accept`"
+        ),
     ),
     DenialReason.INVOCATIONS_EXHAUSTED: (
         GateName.LIMITS,

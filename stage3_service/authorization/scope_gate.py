@@ -1,4 +1,4 @@
-"""Gate 2: is this operation one of those the token names, and is it declared?
+"""Gate 2: is this operation one of those the token names, declared, and what was accepted?
 
 Exact strings against explicit lists. Deliberately absent: patterns, prefixes, case folding,
 normalization, and any other token.
@@ -32,4 +32,7 @@ def decide_scope(token: CapabilityToken, step: Step, catalogue: DeclaredDomains)
         return Denial(DenialReason.DOMAIN_UNKNOWN, step.index)
     if catalogue.method(step.domain, step.method) is None:
         return Denial(DenialReason.METHOD_UNDECLARED, step.index)
+    # 3. What is declared is what an operator has looked at: after the declaration, which is fixed.
+    if catalogue.withholds(step.domain):
+        return Denial(DenialReason.DOMAIN_NOT_ACCEPTED, step.index)
     return None

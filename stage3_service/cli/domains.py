@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from servicekit.cli.options import Json, ServiceAddress
-from servicekit.cli.output import emit, print_table, say
+from servicekit.cli.output import emit, print_facts, print_table, say
 from stage3_service.cli.options import ProfileFile
 
 if TYPE_CHECKING:
     from stage3_service.domains.declaration import DomainDeclaration
 
 app = typer.Typer(
-    help="Look at declared domains, or check a domains file.",
+    help="Look at declared domains, accept what they show, or check a domains file.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+DomainName = Annotated[str, typer.Argument(metavar="NAME", help="A declared domain.")]
 
 _COLUMNS = ("domain", "method", "seconds", "bytes", "on repetition", "does")
 
@@ -37,6 +39,104 @@ def list_domains(
         emit({"domains": domains})
         return
     print_table(_COLUMNS, [row for domain in domains for row in _rows(domain)])
+    withheld = [str(domain["name"]) for domain in domains if not domain["offered"]]
+    for name in withheld:
+        say(f"{name} is withheld: look at it with `stage3 domain describe {name}`")
+
+
+@app.command("describe")
+def describe(
+    name: DomainName,
+    profile: ProfileFile = None,
+    address: ServiceAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a domain elsewhere what it is now, and show what differs from what was accepted."""
+    from stage3_service.cli.client.operator_client import operator_client
+
+    with operator_client(profile, address) as client:
+        shown = client.describe_domain(name)
+    if as_json:
+        emit(shown)
+        return
+    _say_shown(shown)
+
+
+@app.command("accept")
+def accept(
+    name: DomainName,
+    digest: Annotated[
+        str, typer.Option("--digest", help="Accept exactly this definition, without a question.")
+    ] = "",
+    first: Annotated[
+        bool,
+        typer.Option("--first", help="Accept what it shows if nothing was accepted of it before."),
+    ] = False,
+    profile: ProfileFile = None,
+    address: ServiceAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Accept what a domain elsewhere shows; until then none of its steps starts.
+
+    It shows what differs and asks. `--digest` and `--first` are for programs.
+    """
+    from servicekit.cli.failure import CommandFailed
+    from servicekit.process import ExitCode
+    from stage3_service.cli.client.operator_client import operator_client
+
+    with operator_client(profile, address) as client:
+        if not digest:
+            shown = client.describe_domain(name)
+            digest, accepted = str(shown["digest"]), shown["accepted_digest"]
+            if first and accepted not in {None, digest}:
+                raise CommandFailed(
+                    ExitCode.REFUSED,
+                    "DOMAIN_CHANGED",
+                    f"domain {name} shows something else than what was accepted",
+                    f"Look at it with `stage3 domain describe {name}`.",
+                    problems=[str(line) for line in _lines(shown)],
+                )
+            if not first:
+                _ask(name, shown)
+        answer = client.accept_domain(name, digest)
+    if as_json:
+        emit(answer)
+        return
+    already = answer["already_accepted"]
+    say(f"{name} was accepted before; nothing changed" if already else f"{name} is accepted")
+
+
+def _ask(name: str, shown: dict[str, object]) -> None:
+    import sys
+
+    from servicekit.cli.failure import CommandFailed
+    from servicekit.process import ExitCode
+
+    if not sys.stdin.isatty():
+        raise CommandFailed(
+            ExitCode.USAGE,
+            "CONFIRMATION_NEEDED",
+            "nobody is there to be asked",
+            f"Give --digest {shown['digest']} to accept exactly that, or --first.",
+        )
+    _say_shown(shown)
+    if not typer.confirm(f"Accept this of {name}?"):
+        raise CommandFailed(ExitCode.REFUSED, "NOT_CONFIRMED", f"{name} was not accepted")
+
+
+def _say_shown(shown: dict[str, object]) -> None:
+    facts = ("domain", "digest", "accepted_digest")
+    print_facts({name: shown[name] for name in facts})
+    for line in _lines(shown):
+        say(str(line))
+    if shown["digest"] == shown["accepted_digest"]:
+        say("this is what was accepted")
+
+
+def _lines(shown: dict[str, object]) -> Sequence[object]:
+    lines = shown["difference"]
+    assert isinstance(lines, list)  # noqa: S101 - its maker is in sight
+    return lines
 
 
 @app.command("check")

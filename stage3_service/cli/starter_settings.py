@@ -62,7 +62,7 @@ server_authority_file = {server_authority_file}
 
 # The name in an operator's certificate, and what it may do.
 [operators]
-operator = ["issuer", "revoker", "auditor", "halter"]
+operator = ["issuer", "revoker", "auditor", "halter", "curator"]
 
 [tokens]
 # Longest life of a token, in seconds.

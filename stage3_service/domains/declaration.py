@@ -27,6 +27,10 @@ MAX_RESPONSE_BYTES = 1_048_576
 """Bound of one response in bytes; the plan's own bound of 8 MiB is reserved from it."""
 
 
+ELSEWHERE = frozenset({"grpc", "mcp"})
+"""Adapters whose domains are programs of somebody else, which may change without being asked."""
+
+
 class Repetition(StrEnum):
     """What a method promises when the same idempotency key reaches it again."""
 
@@ -135,6 +139,11 @@ class DomainDeclaration:
                 raise ValueError(f"method {method.name!r} is filed under {name!r}")
         object.__setattr__(self, "methods", MappingProxyType(dict(self.methods)))
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Say whether the domain has a definition that an operator has to accept."""
+        return self.adapter in ELSEWHERE
+
 
 class Catalogue:
     """Every declared domain, by exact name. Immutable, and safe to read from any thread."""
@@ -182,6 +191,11 @@ class Catalogue:
         """Return the method of exactly these names, or None when either is not declared."""
         declared = self._domains.get(domain)
         return None if declared is None else declared.methods.get(method)
+
+    def withholds(self, domain: str) -> bool:
+        """Say whether the domain is elsewhere: by itself a catalogue knows of no acceptance."""
+        declared = self._domains.get(domain)
+        return declared is not None and declared.is_elsewhere
 
     def extended(self, further: Iterable[DomainDeclaration]) -> Self:
         """Return a new catalogue that holds these domains too.

@@ -9,7 +9,7 @@ from stage3_service.authorization.limit_gate import MAX_PLAN_RESPONSE_BYTES
 from stage3_service.plan.limits import PlanLimits
 
 if TYPE_CHECKING:
-    from stage3_service.domains.declaration import Catalogue
+    from stage3_service.authorization.declared import DeclaredDomains
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class House:
     of steps of its plan. `outcome_retention_s` is how long after its end a plan's outcome is told.
     """
 
-    catalogue: Catalogue
+    catalogue: DeclaredDomains
     ordinary_lifetime_s: int
     limits: PlanLimits = field(default_factory=PlanLimits)
     max_plan_response_bytes: int = MAX_PLAN_RESPONSE_BYTES

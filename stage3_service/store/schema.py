@@ -6,7 +6,7 @@ from servicekit.store.schema import Schema
 
 SCHEMA = Schema(
     name="stage3",
-    version=2,
+    version=3,
     statements=(
         # `document` is the immutable token; the columns are what becomes of it.
         """
@@ -84,6 +84,16 @@ SCHEMA = Schema(
             key_id TEXT NOT NULL,
             since_us INTEGER NOT NULL
         ) STRICT
+        """,
+        # What each domain elsewhere may show: the definition that was accepted last.
+        """
+        CREATE TABLE accepted_definitions (
+            domain TEXT PRIMARY KEY,
+            digest TEXT NOT NULL CHECK (length(digest) = 64),
+            definition BLOB NOT NULL,
+            accepted_by TEXT NOT NULL,
+            accepted_us INTEGER NOT NULL
+        ) STRICT, WITHOUT ROWID
         """,
         # Salts live outside the tree so that a value can be erased without touching it.
         """

@@ -18,6 +18,7 @@ from stage3_service.audit.records import (
     TokenRecord,
 )
 from stage3_service.store.backlog import PlanBacklog, TokenState
+from stage3_service.store.definition_rows import DIGEST_OF
 from stage3_service.store.instants import from_us, to_us
 from stage3_service.store.plan_rows import PLAN_COLUMNS, PlanRows
 from stage3_service.store.token_rows import TOKEN_COLUMNS, TokenRows
@@ -164,6 +165,12 @@ class SqliteSnapshot:
         """Return the name of the key that outcomes are sealed with, if one was noted."""
         for (key_id,) in self._turn.rows(_KEY_IN_USE):
             return str(key_id)
+        return None
+
+    def accepted_digest(self, domain: str) -> str | None:
+        """Return the digest of the definition that was accepted for the domain, if one was."""
+        for (digest,) in self._turn.rows(DIGEST_OF, (domain,)):
+            return str(digest)
         return None
 
     def _one_plan(self, sql: str, *key: str) -> PlanRecord | None:

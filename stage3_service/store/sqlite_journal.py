@@ -15,6 +15,7 @@ from stage3_service.audit import changes
 from stage3_service.audit.event import encode_event, format_timestamp
 from stage3_service.audit.journal import JournalUnavailable
 from stage3_service.store.backlog import PlanBacklog, PlanChange
+from stage3_service.store.definition_rows import ACCEPT, accepted_row
 from stage3_service.store.instants import to_us
 from stage3_service.store.snapshot import SqliteSnapshot
 from stage3_service.store.token_rows import TokenRows
@@ -35,6 +36,7 @@ OperatorChange = (
     | changes.TokenRevoked
     | changes.TokenExpiryObserved
     | changes.OutcomeKeyAdopted
+    | changes.DefinitionAccepted
     | changes.ServiceHalted
     | changes.ServiceResumed
 )
@@ -128,6 +130,8 @@ class SqliteJournalStore:
                     "INSERT INTO outcome_keys (key_id, since_us) VALUES (?, ?)",
                     (change.key_id, to_us(change.at)),
                 )
+            case changes.DefinitionAccepted():
+                turn.run(ACCEPT, accepted_row(change.accepted))
             case changes.ServiceHalted():
                 turn.run("INSERT INTO halt VALUES (1, ?, ?)", (change.reason, to_us(change.at)))
             case changes.ServiceResumed():

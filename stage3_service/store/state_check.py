@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from servicekit.tlog.commitment import commitment
 from stage3_service.audit.event import format_timestamp
+from stage3_service.domains.definition import DefinitionUnavailable
 from stage3_service.execution.token_operations import CREDENTIAL_SALT
+from stage3_service.store.definition_rows import read_accepted
 from stage3_service.store.instants import from_us
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ _OTHERWISE_EXPIRED: Final = _OTHERWISE_SEEN.format(
 )
 _KEYS = "SELECT key_id FROM outcome_keys ORDER BY number"
 _ROTATIONS = "SELECT leaf FROM events WHERE event_type = 'KEY_ROTATED' ORDER BY seq"
+_ACCEPTED = "SELECT leaf FROM events WHERE event_type = 'DOMAIN_ACCEPTED' ORDER BY seq"
 _HALTS = (
     "SELECT event_type FROM events WHERE event_type IN ('SERVICE_HALTED', 'SERVICE_RESUMED') "
     "ORDER BY seq DESC LIMIT 1"
@@ -61,8 +64,8 @@ def state_problem(reader: Reader) -> str | None:
     """Return the first contradiction between the tables and the log, or None.
 
     Compared are what each token grants and to which credential, which tokens are revoked, used and
-    seen to be expired, how many steps each was charged, which keys sealed outcomes, and whether the
-    service is halted.
+    seen to be expired, how many steps each was charged, which keys sealed outcomes, what was
+    accepted of which domain, and whether the service is halted.
     """
     return next(_contradictions(reader), None)
 
@@ -81,10 +84,26 @@ def _contradictions(reader: Reader) -> Iterator[str]:
     said = [json.loads(leaf)["additional_data"] for (leaf,) in _rows(reader, _ROTATIONS)]
     if adopted != [facts["key_id"] for facts in said]:
         yield "the log and the table of outcome keys differ in which keys sealed outcomes"
+    yield from _of_definitions(reader)
     last = _rows(reader, _HALTS)
     halted = bool(last) and last[0][0] == "SERVICE_HALTED"
     if bool(_rows(reader, "SELECT 1 FROM halt")) is not halted:
         yield "the log and the table of halts differ in whether the service is halted"
+
+
+def _of_definitions(reader: Reader) -> Iterator[str]:
+    accepted: dict[str, tuple[str, str]] = {}
+    for (leaf,) in _rows(reader, _ACCEPTED):
+        said = json.loads(leaf)
+        facts = said["additional_data"]
+        accepted[said["domain"]] = (facts["digest"], facts["by"])
+    try:
+        kept = read_accepted(reader)
+    except DefinitionUnavailable as damaged:
+        yield f"the table of accepted definitions is damaged: {damaged}"
+        return
+    if {name: (row.definition.digest, row.by) for name, row in kept.items()} != accepted:
+        yield "the log and the table of accepted definitions differ in what was accepted"
 
 
 def _of_grants(reader: Reader) -> Iterator[str]:

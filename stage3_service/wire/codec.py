@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from stage3_service.audit.reads import EventRow
     from stage3_service.audit.records import TokenRecord
+    from stage3_service.domains.acceptance import Acceptance
     from stage3_service.domains.declaration import DomainDeclaration
     from stage3_service.execution.submission import PlanAnswer
 
@@ -162,8 +163,9 @@ def encode_event(row: EventRow) -> audit_service_pb2.AuditEvent:
     )
 
 
-def encode_domain(domain: DomainDeclaration) -> operator_service_pb2.Domain:
-    """Return a declared domain."""
+def encode_domain(domain: DomainDeclaration, acceptance: Acceptance) -> operator_service_pb2.Domain:
+    """Return a declared domain, and whether it is what was accepted."""
+    accepted = acceptance.accepted(domain.name) if domain.is_elsewhere else None
     return operator_service_pb2.Domain(
         name=domain.name,
         adapter=domain.adapter,
@@ -178,6 +180,9 @@ def encode_domain(domain: DomainDeclaration) -> operator_service_pb2.Domain:
             )
             for method in domain.methods.values()
         ],
+        accepted_digest="" if accepted is None else accepted.digest,
+        shown_digest=acceptance.shown(domain.name) or "",
+        offered=not (domain.is_elsewhere and acceptance.withholds(domain.name)),
     )
 
 

@@ -43,6 +43,8 @@ def operator_methods(*, reflection: bool) -> MethodTable:
         f"{_PACKAGE}AuditService/GetCheckpoint": _operators(Role.AUDITOR),
         f"{_PACKAGE}OperatorService/GetStatus": _operators(*any_role),
         f"{_PACKAGE}OperatorService/ListDomains": _operators(*any_role),
+        f"{_PACKAGE}OperatorService/DescribeDomain": _operators(Role.CURATOR),
+        f"{_PACKAGE}OperatorService/AcceptDomain": _operators(Role.CURATOR),
         f"{_PACKAGE}OperatorService/Halt": _operators(Role.HALTER),
         f"{_PACKAGE}OperatorService/Resume": _operators(Role.HALTER),
     }

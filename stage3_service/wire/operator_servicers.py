@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from servicekit.store.ledger import Ledger
     from stage3_service.audit.journal import Journal
     from stage3_service.audit.reads import OperatorReads
+    from stage3_service.domains.acceptance import Acceptance
     from stage3_service.domains.declaration import Catalogue
+    from stage3_service.execution.definitions import Definitions
 
 MAX_REASON_BYTES = 512
 """An operator's words for the log: a sentence, not a document."""
@@ -61,7 +63,9 @@ class OperatorDesk:
     journal: Journal
     reads: OperatorReads
     ledger: Ledger
-    catalogue: Catalogue
+    catalogue: Callable[[], Catalogue]
+    acceptance: Acceptance
+    definitions: Definitions
     policy: IssuePolicy
     entropy: Callable[[int], bytes]
     now: Callable[[], datetime]
@@ -249,7 +253,34 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     ) -> operator_service_pb2.ListDomainsResponse:
         """Show the declared domains."""
         return operator_service_pb2.ListDomainsResponse(
-            domains=[encode_domain(domain) for domain in self._desk.catalogue]
+            domains=[
+                encode_domain(domain, self._desk.acceptance) for domain in self._desk.catalogue()
+            ]
+        )
+
+    def DescribeDomain(
+        self, request: operator_service_pb2.DescribeDomainRequest, context: grpc.ServicerContext
+    ) -> operator_service_pb2.DescribeDomainResponse:
+        """Ask a domain what it is, and compare."""
+        with _answering(context):
+            shown = self._desk.definitions.show(request.domain)
+        return operator_service_pb2.DescribeDomainResponse(
+            definition_json=shown.definition.document_json,
+            digest=shown.definition.digest,
+            accepted_digest="" if shown.accepted is None else shown.accepted.digest,
+            difference=shown.difference,
+        )
+
+    def AcceptDomain(
+        self, request: operator_service_pb2.AcceptDomainRequest, context: grpc.ServicerContext
+    ) -> operator_service_pb2.AcceptDomainResponse:
+        """Accept what a domain shows, if it is what the operator has looked at."""
+        with _answering(context):
+            accepted = self._desk.definitions.accept(
+                request.domain, request.digest, by=call_facts(context).identity.name
+            )
+        return operator_service_pb2.AcceptDomainResponse(
+            previous_digest=accepted.previous_digest or "", already_accepted=accepted.already
         )
 
     def Halt(

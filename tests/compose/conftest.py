@@ -58,6 +58,8 @@ def stack(
     try:
         running.up()
         running.fetch("client", home / "client")
+        for domain in ("ledger", "trial"):
+            running.compose("run", "--rm", "-T", "ops", "domain", "accept", domain, "--first")
         running.issue_token(*SCOPE)
         yield running
     finally:

@@ -121,7 +121,7 @@ def interrupt_plan(bench: Stage3Bench, shape: Shape, point: KillPoint | None) ->
     bench.create()
     with bench.running() as stage3:
         token = stage3.issue(scope=SCOPE)
-        stage3.operator()
+        stage3.accept("remote")
 
         def revoke(key: str) -> None:
             nonlocal told_revoked

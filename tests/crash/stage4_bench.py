@@ -66,7 +66,11 @@ def running_below(directory: Path, world: World) -> Iterator[Below]:
         directory / "domains.json", world.address, name="remote", max_duration_s=20.0
     )
     with running_stage3(
-        directory, extra_domains=[extra], domains_file=domains, domain_client=domain_client()
+        directory,
+        extra_domains=[extra],
+        domains_file=domains,
+        domain_client=domain_client(),
+        accept=["remote"],
     ) as stage3:
         yield Below(stage3, trial, world, len(world.effects()))
 

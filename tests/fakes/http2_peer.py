@@ -1,6 +1,7 @@
 """A server that speaks just enough HTTP/2 to end a gRPC call in ways that no library would.
 
-It takes one connection over mTLS, reads the call to its end and then sends what its ending says.
+It takes one connection over mTLS, describes the trial domain on its first stream, reads the call on
+its second to the end and then sends what its ending says.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from threading import Thread
 
+from stagegate.domain.v1.domain_service_pb2 import DescribeResponse
+
+from tests.fakes.remote_domain import described
 from tests.harness.pki import Pki
 
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _GOAWAY = 0, 1, 3, 4, 7
 _ACK = _END_STREAM = 1
 _END_HEADERS = 4
-_STREAM = 1
+_DESCRIBED, _STREAM = 1, 3
 _PREFACE_BYTES = 24
 _HEAD_BYTES = 9
 
@@ -27,11 +31,11 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return head + struct.pack(">I", stream) + payload
 
 
-def _headers(*fields: tuple[bytes, bytes], end: bool) -> bytes:
+def _headers(*fields: tuple[bytes, bytes], end: bool, stream: int = _STREAM) -> bytes:
     block = b"".join(
         b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in fields
     )
-    return _frame(_HEADERS, _END_HEADERS | (_END_STREAM if end else 0), _STREAM, block)
+    return _frame(_HEADERS, _END_HEADERS | (_END_STREAM if end else 0), stream, block)
 
 
 def _reset(code: int) -> bytes:
@@ -63,6 +67,17 @@ SILENCES: Mapping[str, bytes] = {
 WITHOUT_MESSAGE: bytes = _BEGIN + _OK
 """A status that says all is well, and no message."""
 
+
+def _description() -> bytes:
+    message = DescribeResponse(methods=described().values()).SerializeToString()
+    kind = (b"content-type", b"application/grpc")
+    return (
+        _headers((b":status", b"200"), kind, end=False, stream=_DESCRIBED)
+        + _frame(_DATA, 0, _DESCRIBED, b"\0" + struct.pack(">I", len(message)) + message)
+        + _headers((b"grpc-status", b"0"), end=True, stream=_DESCRIBED)
+    )
+
+
 _CLOSING = ("half_a_message_then_closed", "closed")
 
 
@@ -80,6 +95,9 @@ def _serve(listener: socket.socket, context: ssl.SSLContext, ending: bytes, *, c
                 if kind == _SETTINGS and not flags & _ACK:
                     connection.sendall(_frame(_SETTINGS, _ACK, 0))
                 if kind == _DATA and flags & _END_STREAM:
+                    if int.from_bytes(head[5:], "big") == _DESCRIBED:
+                        connection.sendall(_description())
+                        continue
                     connection.sendall(ending)
                     if close:
                         return

@@ -15,13 +15,26 @@ from threading import Semaphore
 from typing import Any
 
 import grpc
-from stagegate.domain.v1.domain_service_pb2 import InvokeRequest, InvokeResponse, MethodFailure
+from stagegate.domain.v1.domain_service_pb2 import (
+    DescribeResponse,
+    InvokeRequest,
+    InvokeResponse,
+    MethodDescription,
+    MethodFailure,
+)
 
 from stage3_service.domains.port import Invocation, MethodFailed
 from tests.fakes.domains import METHODS, TrialDomain
 from tests.harness.pki import Pki, pki
 
 HUGE_BYTES = 50_000_000
+FURTHER_METHODS = (
+    *("forged_unsent", "malformed", "empty_answer", "huge", "huge_compressed", "long_failure"),
+    *("status_internal", "status_unavailable", "status_permission_denied"),
+)
+STATUS_METHODS = tuple(
+    f"status_{code.name.lower()}" for code in grpc.StatusCode if code is not grpc.StatusCode.OK
+)
 FORGED_UNSENT = "failed to connect to all addresses; last error: UNKNOWN: Connection refused"
 
 
@@ -37,6 +50,15 @@ class Received:
     certificate: bytes
 
 
+def described() -> dict[str, MethodDescription]:
+    """Return what the trial service says of its methods, by name."""
+    names = dict.fromkeys((*METHODS, *FURTHER_METHODS, *STATUS_METHODS))
+    return {
+        name: MethodDescription(name=name, description=f"Behaves as its name says: {name}.")
+        for name in names
+    }
+
+
 @dataclass(slots=True)
 class RemoteDomain:
     """A running service around a trial domain. `received` and `entered` tell of its calls."""
@@ -47,6 +69,13 @@ class RemoteDomain:
     received: list[Received] = field(default_factory=list)
     entered: Semaphore = field(default_factory=lambda: Semaphore(0))
     on_call: Callable[[], None] = lambda: None
+    descriptions: dict[str, MethodDescription] = field(default_factory=described)
+    times_described: int = 0
+
+    def describe(self, _raw: bytes, _context: grpc.ServicerContext) -> bytes:
+        """Say what `descriptions` holds at the moment."""
+        self.times_described += 1
+        return DescribeResponse(methods=self.descriptions.values()).SerializeToString()
 
     def answer(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
         """Do what the method's name says."""
@@ -108,6 +137,8 @@ class _AnyMethod(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         assert self.domain is not None
+        if handler_call_details.method.endswith("/Describe"):
+            return grpc.unary_unary_rpc_method_handler(self.domain.describe)
         return grpc.unary_unary_rpc_method_handler(self.domain.answer)
 
 

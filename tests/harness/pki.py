@@ -28,6 +28,7 @@ CALLERS = {
     "revoker": "operator/revoker",
     "auditor": "operator/auditor",
     "halter": "operator/halter",
+    "curator": "operator/curator",
     "nobody": "operator/nobody",
     "reader": "auditor/reader",
     "cli": "client/cli",

@@ -19,17 +19,16 @@ from stage3_service.adapters.grpc_domain import Dialer, GrpcDomain
 from stage3_service.domains.declaration import DomainDeclaration, MethodDeclaration, Repetition
 from stage3_service.settings import DomainClient
 from tests.fakes.domains import METHODS, TRIAL_MAX_RESPONSE_BYTES
+from tests.fakes.remote_domain import FURTHER_METHODS
 from tests.harness.pki import Pki, pki, server_dns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stage3_service.domains.definition import AcceptedDefinitions, Definition
+
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 30.0
-FURTHER_METHODS = (
-    *("forged_unsent", "malformed", "empty_answer", "huge", "huge_compressed", "long_failure"),
-    *("status_internal", "status_unavailable", "status_permission_denied"),
-)
 
 
 def remote_methods(max_duration_s: float) -> dict[str, Any]:
@@ -90,13 +89,31 @@ def remote_declaration(
     return DomainDeclaration("trial", "grpc", address, declared, server_name or server_dns("trial"))
 
 
-def dialer(caller: str = "stage3", *, keys: Pki | None = None, connect_s: float = 5.0) -> Dialer:
+class AnythingAccepted:
+    """Accept whatever a domain shows, for tests of the way there."""
+
+    def is_accepted(self, domain: str, digest: str) -> bool:
+        """Say yes."""
+        return True
+
+    def accepted(self, domain: str) -> Definition | None:
+        """Know nothing."""
+        return None
+
+
+def dialer(
+    caller: str = "stage3",
+    *,
+    keys: Pki | None = None,
+    connect_s: float = 5.0,
+    accepted: AcceptedDefinitions | None = None,
+) -> Dialer:
     """Return what reaches domains as this caller."""
     client = domain_client(caller, keys)
     files = CredentialFiles(client.certificate_file, client.key_file, client.server_authority_file)
     clock = SystemClock()
     certificate = Rotation(files, read_caller_credential, clock=clock, log=logger("dialer"))
-    return Dialer(certificate, connect_s, clock.monotonic_s)
+    return Dialer(certificate, connect_s, clock.monotonic_s, accepted or AnythingAccepted())
 
 
 @contextmanager

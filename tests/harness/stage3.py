@@ -13,6 +13,7 @@ from stagegate.plan.v1 import plan_pb2
 from stagegate.stage3.v1 import (
     audit_service_pb2,
     audit_service_pb2_grpc,
+    operator_service_pb2,
     operator_service_pb2_grpc,
     plan_execution_service_pb2,
     plan_execution_service_pb2_grpc,
@@ -66,6 +67,7 @@ def stage3_settings(directory: Path, **changes: Any) -> Stage3Settings:
                 "revoker": [Role.REVOKER],
                 "auditor": [Role.AUDITOR],
                 "halter": [Role.HALTER],
+                "curator": [Role.CURATOR],
             },
             # Tests deny much more than a healthy caller is denied.
             "denials": Denials(burst=100_000, per_second=0),
@@ -262,6 +264,14 @@ class Stage3UnderTest:
             for event in self.events(plan_id=plan_id)
         ]
 
+    def accept(self, domain: str) -> str:
+        """Accept what a domain elsewhere shows now; return its digest."""
+        request = operator_service_pb2.DescribeDomainRequest(domain=domain)
+        digest = self.operator().DescribeDomain(request, timeout=TIMEOUT_S).digest
+        accepted = operator_service_pb2.AcceptDomainRequest(domain=domain, digest=digest)
+        self.operator().AcceptDomain(accepted, timeout=TIMEOUT_S)
+        return str(digest)
+
     def close(self) -> None:
         """Close the channels."""
         for channel in self._channels.values():
@@ -305,9 +315,13 @@ def running_stage3(
     create: bool = True,
     vfs: str | None = None,
     accept_restored: str | None = None,
+    accept: Sequence[str] = (),
     **changes: Any,
 ) -> Iterator[Stage3UnderTest]:
-    """Run a Stage-3 whose state is below `directory`; `create=False` opens what is there."""
+    """Run a Stage-3 whose state is below `directory`; `create=False` opens what is there.
+
+    `accept` names the domains elsewhere whose definition is accepted before anything is tried.
+    """
     settings = stage3_settings(directory, **changes)
     if create:
         create_state(settings, clock=clock)
@@ -317,6 +331,8 @@ def running_stage3(
     service.start()
     under_test = Stage3UnderTest(service, pki())
     try:
+        for domain in accept:
+            under_test.accept(domain)
         yield under_test
     finally:
         under_test.close()

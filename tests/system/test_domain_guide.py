@@ -66,6 +66,7 @@ def test_the_ledger_keeps_an_entry_once(reader: Reader, tmp_path: Path) -> None:
     reader.serve(f"{program} serve --config ledger.toml")
     reader.serve("stage3 serve --config stage3.toml")
     reader.serve("stage4 serve --config stage4.toml")
+    reader.type("stage3 domain accept ledger --first --profile certs/operator.toml")
     reader.type(
         "stage3 token issue --user operations --client demo --allow ledger:transfer,balance "
         "--output demo.token --profile certs/operator.toml"

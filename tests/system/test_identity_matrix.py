@@ -41,7 +41,7 @@ HEALTH = "/grpc.health.v1.Health/"
 STAGE3 = "/stagegate.stage3.v1."
 STAGE4 = "/stagegate.stage4.v1."
 
-OPERATORS = {"oona", "issuer", "revoker", "auditor", "halter"}
+OPERATORS = {"oona", "issuer", "revoker", "auditor", "halter", "curator"}
 TABLE: dict[str, dict[str, set[str]]] = {
     "plans": {
         f"{STAGE3}PlanExecutionService/ExecuteMultiDomainPlan": {"stage4"},
@@ -57,6 +57,8 @@ TABLE: dict[str, dict[str, set[str]]] = {
         f"{STAGE3}AuditService/GetCheckpoint": {"oona", "auditor"},
         f"{STAGE3}OperatorService/GetStatus": OPERATORS,
         f"{STAGE3}OperatorService/ListDomains": OPERATORS,
+        f"{STAGE3}OperatorService/DescribeDomain": {"oona", "curator"},
+        f"{STAGE3}OperatorService/AcceptDomain": {"oona", "curator"},
         f"{STAGE3}OperatorService/Halt": {"oona", "halter"},
         f"{STAGE3}OperatorService/Resume": {"oona", "halter"},
         f"{HEALTH}Check": OPERATORS,

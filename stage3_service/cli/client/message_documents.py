@@ -64,6 +64,9 @@ def domain_document(domain: operator_service_pb2.Domain) -> Document:
     return {
         "name": domain.name,
         "adapter": domain.adapter,
+        "offered": domain.offered,
+        "accepted_digest": domain.accepted_digest or None,
+        "shown_digest": domain.shown_digest or None,
         "methods": [
             {
                 "name": method.name,

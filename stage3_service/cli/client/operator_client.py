@@ -6,6 +6,7 @@ Deliberately absent: retries, and any call that is not an operator's.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,6 +111,29 @@ class OperatorClient:
         request = operator_service_pb2.ListDomainsRequest()
         answer = self._operator.ListDomains(request, timeout=CALL_TIMEOUT_S)
         return [domain_document(domain) for domain in answer.domains]
+
+    def describe_domain(self, domain: str) -> Document:
+        """Return what a domain elsewhere shows now, beside what was accepted."""
+        request = operator_service_pb2.DescribeDomainRequest(domain=domain)
+        answer = self._operator.DescribeDomain(request, timeout=CALL_TIMEOUT_S)
+        return {
+            "domain": domain,
+            "digest": answer.digest,
+            "accepted_digest": answer.accepted_digest or None,
+            "difference": list(answer.difference),
+            "definition": json.loads(answer.definition_json),
+        }
+
+    def accept_domain(self, domain: str, digest: str) -> Document:
+        """Accept what a domain shows, if it has this digest."""
+        request = operator_service_pb2.AcceptDomainRequest(domain=domain, digest=digest)
+        answer = self._operator.AcceptDomain(request, timeout=CALL_TIMEOUT_S)
+        return {
+            "domain": domain,
+            "digest": digest,
+            "previous_digest": answer.previous_digest or None,
+            "already_accepted": answer.already_accepted,
+        }
 
     def status(self) -> Document:
         """Return the state of the service."""

@@ -52,6 +52,7 @@ def world(tmp_path: Path) -> Iterator[World]:
             tmp_path,
             domains_file=write_domains_file(tmp_path / "domains.json", remote.address),
             domain_client=domain_client(),
+            accept=["trial"],
         ) as stage3,
     ):
         yield World(stage3, remote)
@@ -184,6 +185,7 @@ class TestDoubt:
                     tmp_path / "domains.json", remote.address, max_duration_s=20
                 ),
                 domain_client=domain_client(),
+                accept=["trial"],
             ) as stage3,
         ):
             token = stage3.issue(scope=TRIAL).token_hash
@@ -215,6 +217,8 @@ def _killed_in_mid_call(
     )
     with stage3_process(directory, **changes) as process:
         stage3 = process.under_test
+        if domains_file is not None:
+            stage3.accept(domain)
         token = stage3.issue(scope={domain: TRIAL["trial"]}).token_hash
         request = stage3.request(token, [step(domain, "effect_then_hang")])
         waiting = threading.Thread(target=lambda: stage3.send(request))
@@ -244,10 +248,14 @@ class TestTheStart:
     def test_a_domain_that_is_down_does_not_keep_stage3_from_starting(self, tmp_path: Path) -> None:
         """Its steps fail with no effect; the other domains are served."""
         client = domain_client().model_copy(update={"connect_timeout_s": 0.3})
+        with running_remote_domain() as remote:
+            file = write_domains_file(tmp_path / "d.json", remote.address)
+            with running_stage3(
+                tmp_path, domains_file=file, domain_client=domain_client(), accept=["trial"]
+            ):
+                pass
         with running_stage3(
-            tmp_path,
-            domains_file=write_domains_file(tmp_path / "d.json", "127.0.0.1:1"),
-            domain_client=client,
+            tmp_path, domains_file=file, domain_client=client, create=False
         ) as stage3:
             scope = {**TRIAL, "text": ("upper",)}
             token = stage3.issue(scope=scope).token_hash

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,7 +41,13 @@ from tests.fakes.remote_domain import (
     serve_remote_domain,
 )
 from tests.harness.pki import TRUST_DOMAIN, Pki, pki, server_dns
-from tests.harness.remote import dialer, reached, remote_declaration, remote_process
+from tests.harness.remote import (
+    AnythingAccepted,
+    dialer,
+    reached,
+    remote_declaration,
+    remote_process,
+)
 from tests.harness.rotation import put_pair, serial_of
 
 # Codes in which a transport, a proxy or a stopping server may speak as well as a method.
@@ -240,7 +247,9 @@ class TestNothingWasSent:
     def test_without_certificates_only_loopback_is_reached(self) -> None:
         """As everywhere else in the house."""
         with pytest.raises(AddressRefused, match="not a loopback address"):
-            Dialer(None, 1.0, lambda: 0.0).open(remote_declaration("192.0.2.1:7411"))
+            Dialer(None, 1.0, lambda: 0.0, AnythingAccepted()).open(
+                remote_declaration("192.0.2.1:7411")
+            )
 
     def test_a_domain_elsewhere_is_not_opened_without_a_way_to_reach_it(
         self, tmp_path: Path
@@ -258,7 +267,7 @@ class TestNothingWasSent:
         """A call whose time is up once the connection stands is not begun."""
         ticks = iter((0.0, 7.0))
         dialed = dialer()
-        late = Dialer(dialed.certificate, dialed.connect_timeout_s, lambda: next(ticks))
+        late = replace(dialed, monotonic_s=lambda: next(ticks))
         with (
             reached(remote_declaration(remote.address), late) as domain,
             pytest.raises(DomainUnreachable, match="no time was left"),

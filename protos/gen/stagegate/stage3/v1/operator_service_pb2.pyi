@@ -130,10 +130,19 @@ class Domain(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ADAPTER_FIELD_NUMBER: _builtins.int
     METHODS_FIELD_NUMBER: _builtins.int
+    ACCEPTED_DIGEST_FIELD_NUMBER: _builtins.int
+    SHOWN_DIGEST_FIELD_NUMBER: _builtins.int
+    OFFERED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the domain."""
     adapter: _builtins.str
     """Adapter that reaches it."""
+    accepted_digest: _builtins.str
+    """Digest of the definition that was accepted; empty where none was, or none is needed."""
+    shown_digest: _builtins.str
+    """Digest of the definition that the domain showed last; empty before it showed one."""
+    offered: _builtins.bool
+    """Whether its steps may start: it is part of this service, or shows what was accepted."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedCompositeFieldContainer[Global___Method]:
         """Its methods, in the order of the domains file."""
@@ -144,10 +153,13 @@ class Domain(_message.Message):
         name: _builtins.str = ...,
         adapter: _builtins.str = ...,
         methods: _abc.Iterable[Global___Method] | None = ...,
+        accepted_digest: _builtins.str = ...,
+        shown_digest: _builtins.str = ...,
+        offered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "methods", b"methods", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_digest", b"accepted_digest", "adapter", b"adapter", "methods", b"methods", "name", b"name", "offered", b"offered", "shown_digest", b"shown_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,6 +206,116 @@ class Method(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Method: _TypeAlias = Method  # noqa: Y015
+
+@_typing.final
+class DescribeDomainRequest(_message.Message):
+    """Names a domain elsewhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Name of the domain."""
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeDomainRequest: _TypeAlias = DescribeDomainRequest  # noqa: Y015
+
+@_typing.final
+class DescribeDomainResponse(_message.Message):
+    """What a domain elsewhere shows now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEFINITION_JSON_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    ACCEPTED_DIGEST_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    definition_json: _builtins.bytes
+    """The definition: RFC 8785 bytes of what it says of every declared method."""
+    digest: _builtins.str
+    """Digest of the definition: SHA-256, lower-case hexadecimal."""
+    accepted_digest: _builtins.str
+    """Digest of the definition that was accepted; empty when none was."""
+    @_builtins.property
+    def difference(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Each value that differs from what was accepted, as `- path: value` and `+ path: value`."""
+
+    def __init__(
+        self,
+        *,
+        definition_json: _builtins.bytes = ...,
+        digest: _builtins.str = ...,
+        accepted_digest: _builtins.str = ...,
+        difference: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_digest", b"accepted_digest", "definition_json", b"definition_json", "difference", b"difference", "digest", b"digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeDomainResponse: _TypeAlias = DescribeDomainResponse  # noqa: Y015
+
+@_typing.final
+class AcceptDomainRequest(_message.Message):
+    """Accepts a definition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    domain: _builtins.str
+    """Name of the domain."""
+    digest: _builtins.str
+    """Digest of the definition that was looked at: exactly this one is accepted."""
+    def __init__(
+        self,
+        *,
+        domain: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "domain", b"domain"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptDomainRequest: _TypeAlias = AcceptDomainRequest  # noqa: Y015
+
+@_typing.final
+class AcceptDomainResponse(_message.Message):
+    """The definition is accepted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREVIOUS_DIGEST_FIELD_NUMBER: _builtins.int
+    ALREADY_ACCEPTED_FIELD_NUMBER: _builtins.int
+    previous_digest: _builtins.str
+    """Digest that was accepted before; empty when none was."""
+    already_accepted: _builtins.bool
+    """Whether this very definition was accepted before; then nothing was recorded."""
+    def __init__(
+        self,
+        *,
+        previous_digest: _builtins.str = ...,
+        already_accepted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_accepted", b"already_accepted", "previous_digest", b"previous_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptDomainResponse: _TypeAlias = AcceptDomainResponse  # noqa: Y015
 
 @_typing.final
 class HaltRequest(_message.Message):

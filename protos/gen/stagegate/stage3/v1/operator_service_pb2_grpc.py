@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class OperatorServiceStub:
-    """Looks at the service and stops it.
+    """Looks at the service and its domains, and stops it.
     """
 
     def __init__(self, channel):
@@ -45,6 +45,16 @@ class OperatorServiceStub:
                 request_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ListDomainsRequest.SerializeToString,
                 response_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ListDomainsResponse.FromString,
                 _registered_method=True)
+        self.DescribeDomain = channel.unary_unary(
+                '/stagegate.stage3.v1.OperatorService/DescribeDomain',
+                request_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.DescribeDomainRequest.SerializeToString,
+                response_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.DescribeDomainResponse.FromString,
+                _registered_method=True)
+        self.AcceptDomain = channel.unary_unary(
+                '/stagegate.stage3.v1.OperatorService/AcceptDomain',
+                request_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainRequest.SerializeToString,
+                response_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainResponse.FromString,
+                _registered_method=True)
         self.Halt = channel.unary_unary(
                 '/stagegate.stage3.v1.OperatorService/Halt',
                 request_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.HaltRequest.SerializeToString,
@@ -58,7 +68,7 @@ class OperatorServiceStub:
 
 
 class OperatorServiceServicer:
-    """Looks at the service and stops it.
+    """Looks at the service and its domains, and stops it.
     """
 
     def GetStatus(self, request, context):
@@ -70,6 +80,20 @@ class OperatorServiceServicer:
 
     def ListDomains(self, request, context):
         """Lists the declared domains and their methods. Any operator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeDomain(self, request, context):
+        """Asks a domain elsewhere what it is now, and compares that with what was accepted. Role: curator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptDomain(self, request, context):
+        """Accepts what a domain elsewhere shows; until then none of its steps starts. Role: curator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,6 +126,16 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     request_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ListDomainsRequest.FromString,
                     response_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ListDomainsResponse.SerializeToString,
             ),
+            'DescribeDomain': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeDomain,
+                    request_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.DescribeDomainRequest.FromString,
+                    response_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.DescribeDomainResponse.SerializeToString,
+            ),
+            'AcceptDomain': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptDomain,
+                    request_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainRequest.FromString,
+                    response_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainResponse.SerializeToString,
+            ),
             'Halt': grpc.unary_unary_rpc_method_handler(
                     servicer.Halt,
                     request_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.HaltRequest.FromString,
@@ -121,7 +155,7 @@ def add_OperatorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OperatorService:
-    """Looks at the service and stops it.
+    """Looks at the service and its domains, and stops it.
     """
 
     @staticmethod
@@ -168,6 +202,60 @@ class OperatorService:
             '/stagegate.stage3.v1.OperatorService/ListDomains',
             stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ListDomainsRequest.SerializeToString,
             stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ListDomainsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stagegate.stage3.v1.OperatorService/DescribeDomain',
+            stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.DescribeDomainRequest.SerializeToString,
+            stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.DescribeDomainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptDomain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stagegate.stage3.v1.OperatorService/AcceptDomain',
+            stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainRequest.SerializeToString,
+            stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainResponse.FromString,
             options,
             channel_credentials,
             insecure,

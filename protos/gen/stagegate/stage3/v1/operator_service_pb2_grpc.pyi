@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OperatorServiceStub:
-    """Looks at the service and stops it."""
+    """Looks at the service and its domains, and stops it."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -37,6 +37,10 @@ class OperatorServiceStub:
     """Reads the state of the service. Any operator."""
     ListDomains: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListDomainsRequest, _operator_service_pb2.ListDomainsResponse]
     """Lists the declared domains and their methods. Any operator."""
+    DescribeDomain: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.DescribeDomainRequest, _operator_service_pb2.DescribeDomainResponse]
+    """Asks a domain elsewhere what it is now, and compares that with what was accepted. Role: curator."""
+    AcceptDomain: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.AcceptDomainRequest, _operator_service_pb2.AcceptDomainResponse]
+    """Accepts what a domain elsewhere shows; until then none of its steps starts. Role: curator."""
     Halt: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.HaltRequest, _operator_service_pb2.HaltResponse]
     """Stops every step that has not started, on all replicas, until Resume. Role: halter."""
     Resume: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ResumeRequest, _operator_service_pb2.ResumeResponse]
@@ -44,20 +48,24 @@ class OperatorServiceStub:
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
-    """Looks at the service and stops it."""
+    """Looks at the service and its domains, and stops it."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.GetStatusRequest, _operator_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Reads the state of the service. Any operator."""
     ListDomains: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListDomainsRequest, _operator_service_pb2.ListDomainsResponse]  # type: ignore[assignment]
     """Lists the declared domains and their methods. Any operator."""
+    DescribeDomain: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.DescribeDomainRequest, _operator_service_pb2.DescribeDomainResponse]  # type: ignore[assignment]
+    """Asks a domain elsewhere what it is now, and compares that with what was accepted. Role: curator."""
+    AcceptDomain: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.AcceptDomainRequest, _operator_service_pb2.AcceptDomainResponse]  # type: ignore[assignment]
+    """Accepts what a domain elsewhere shows; until then none of its steps starts. Role: curator."""
     Halt: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.HaltRequest, _operator_service_pb2.HaltResponse]  # type: ignore[assignment]
     """Stops every step that has not started, on all replicas, until Resume. Role: halter."""
     Resume: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ResumeRequest, _operator_service_pb2.ResumeResponse]  # type: ignore[assignment]
     """Lets steps start again. Role: halter."""
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks at the service and stops it."""
+    """Looks at the service and its domains, and stops it."""
 
     @_abc_1.abstractmethod
     def GetStatus(
@@ -74,6 +82,22 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_service_pb2.ListDomainsResponse, _abc.Awaitable[_operator_service_pb2.ListDomainsResponse]]:
         """Lists the declared domains and their methods. Any operator."""
+
+    @_abc_1.abstractmethod
+    def DescribeDomain(
+        self,
+        request: _operator_service_pb2.DescribeDomainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.DescribeDomainResponse, _abc.Awaitable[_operator_service_pb2.DescribeDomainResponse]]:
+        """Asks a domain elsewhere what it is now, and compares that with what was accepted. Role: curator."""
+
+    @_abc_1.abstractmethod
+    def AcceptDomain(
+        self,
+        request: _operator_service_pb2.AcceptDomainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.AcceptDomainResponse, _abc.Awaitable[_operator_service_pb2.AcceptDomainResponse]]:
+        """Accepts what a domain elsewhere shows; until then none of its steps starts. Role: curator."""
 
     @_abc_1.abstractmethod
     def Halt(

@@ -1,0 +1,61 @@
+"""What is withheld: all that nobody accepted, and all that changed since."""
+
+from __future__ import annotations
+
+import pytest
+
+from stage3_service.domains.acceptance import Acceptance, Offer
+from stage3_service.domains.declaration import (
+    Catalogue,
+    DomainDeclaration,
+    MethodDeclaration,
+    Repetition,
+)
+from stage3_service.domains.definition import Definition
+
+ONE, OTHER = Definition.of({"methods": 1}), Definition.of({"methods": 2})
+METHOD = MethodDeclaration("run", "Runs.", 1.0, 100, Repetition.NEITHER)
+
+
+def catalogue(adapter: str) -> Catalogue:
+    """Return a catalogue of one domain behind this adapter."""
+    return Catalogue([DomainDeclaration("far", adapter, "far:1", {"run": METHOD}, "far.test")])
+
+
+@pytest.mark.parametrize("adapter", ["grpc", "mcp"])
+def test_what_nobody_accepted_is_withheld(adapter: str) -> None:
+    """Also by a catalogue alone, which knows of no acceptance: it fails closed."""
+    declared = catalogue(adapter)
+
+    assert declared.withholds("far")
+    assert Offer(declared, Acceptance({})).withholds("far")
+    assert not Offer(declared, Acceptance({"far": ONE})).withholds("far")
+
+
+def test_a_domain_in_this_process_needs_no_acceptance() -> None:
+    """It is of this very release."""
+    declared = catalogue("builtin")
+
+    assert not declared.withholds("far")
+    assert not Offer(declared, Acceptance({})).withholds("far")
+
+
+def test_what_changed_is_withheld_until_it_is_accepted_or_shown_again() -> None:
+    """The last thing shown counts, and only what was accepted last."""
+    acceptance = Acceptance({"far": ONE})
+
+    assert acceptance.is_accepted("far", ONE.digest)
+    assert not acceptance.withholds("far")
+    assert not acceptance.is_accepted("far", OTHER.digest)
+    assert acceptance.withholds("far")
+    acceptance.adopt("far", OTHER)
+    assert not acceptance.withholds("far")
+    assert not acceptance.is_accepted("far", ONE.digest)
+    assert acceptance.withholds("far")
+    assert acceptance.accepted("far") == OTHER
+    assert acceptance.shown("far") == ONE.digest
+
+
+def test_an_undeclared_domain_is_not_what_is_withheld() -> None:
+    """The gate before says that it is unknown."""
+    assert not Offer(catalogue("grpc"), Acceptance({})).withholds("near")
