@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,7 +18,9 @@ from stage3_service.adapters.builtin import notebook, text
 from stage3_service.adapters.json_schema import compile_schema
 from stage3_service.domains.declaration import Catalogue, DomainDeclaration, MethodDeclaration
 from stage3_service.domains.declarations_reading import DeclarationsRefused
+from stage3_service.domains.file_schema import file_schema
 from stage3_service.domains.parse_declarations import BUILTIN_ADAPTER, parse_declarations
+from stage3_service.domains.toml_lines import TomlLines
 
 MAX_FILE_BYTES = 1_048_576
 """A mebibyte declares thousands of methods; a larger file is another file by mistake."""
@@ -27,6 +29,9 @@ BUILTIN_METHODS: Mapping[str, Mapping[str, MethodDeclaration]] = MappingProxyTyp
     {"text": text.DECLARATIONS, "notebook": notebook.DECLARATIONS}
 )
 """What each builtin domain declares by itself."""
+
+_LINED = 50
+"""Problems of one file that are told with their line; whoever has more has the wrong file."""
 
 _LIMITS = JsonLimits(max_bytes=MAX_FILE_BYTES)
 
@@ -39,6 +44,11 @@ def builtin_catalogue() -> Catalogue:
     )
 
 
+def declarations_schema() -> JsonValue:
+    """Return the JSON Schema of a domains file, for editors and programs that write one."""
+    return file_schema({name: tuple(methods) for name, methods in BUILTIN_METHODS.items()})
+
+
 def read_declarations(path: Path | None) -> Catalogue:
     """Return what the file at `path` declares, or the builtin catalogue when there is no file.
 
@@ -49,17 +59,30 @@ def read_declarations(path: Path | None) -> Catalogue:
     if path is None:
         return builtin_catalogue()
     try:
-        raw = _read(path)
+        data, raw = _read(path)
     except _FileProblem as problem:
         raise DeclarationsRefused([f"{path}: {problem}"]) from problem
-    return parse_declarations(raw, validators=compile_schema, builtin=BUILTIN_METHODS)
+    try:
+        return parse_declarations(raw, validators=compile_schema, builtin=BUILTIN_METHODS)
+    except DeclarationsRefused as refused:
+        if path.suffix != ".toml":
+            raise
+        raise DeclarationsRefused(_with_lines(refused.problems, TomlLines(data))) from refused
 
 
 class _FileProblem(Exception):
     """The file has no content to parse."""
 
 
-def _read(path: Path) -> JsonValue:
+def _with_lines(problems: Sequence[str], lines: TomlLines) -> list[str]:
+    """Return the problems, each with the line that it is about, in the order of the file."""
+    found = [(lines.line_of(problem.partition(": ")[0]), problem) for problem in problems[:_LINED]]
+    found.sort(key=lambda each: each[0] or 0)
+    told = [f"line {line}: {problem}" if line else problem for line, problem in found]
+    return [*told, *problems[_LINED:]]
+
+
+def _read(path: Path) -> tuple[bytes, JsonValue]:
     readers = {".toml": _decode_toml, ".json": _decode_json}
     reader = readers.get(path.suffix)
     if reader is None:
@@ -71,7 +94,7 @@ def _read(path: Path) -> JsonValue:
         raise _FileProblem(f"cannot be read: {error.strerror}") from error
     if len(data) > MAX_FILE_BYTES:
         raise _FileProblem(f"has more than {MAX_FILE_BYTES} bytes")
-    return reader(data)
+    return data, reader(data)
 
 
 def _decode_json(data: bytes) -> JsonValue:

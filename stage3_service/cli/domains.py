@@ -155,6 +155,14 @@ def check(
     say(f"{file} is valid")
 
 
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of a domains file, for an editor."""
+    from stage3_service.adapters.declarations_file import declarations_schema
+
+    emit(declarations_schema())
+
+
 def _document(domain: DomainDeclaration) -> dict[str, object]:
     import json
 
