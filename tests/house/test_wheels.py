@@ -94,6 +94,13 @@ def declared(project: Path) -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
+def extras(project: Path) -> list[Requirement]:
+    """Return the optional dependencies of a pyproject.toml."""
+    named = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    groups = named.get("optional-dependencies", {}).values()
+    return [Requirement(line) for lines in groups for line in lines]
+
+
 def closure(requirements: Iterable[Requirement]) -> dict[str, Distribution]:
     """Return what pip would install for `requirements` on this platform, without extras."""
     found: dict[str, Distribution] = {}
@@ -134,16 +141,23 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(tmp_path: Path, wheels: Path, request: pytest.FixtureRequest) -> Path:
     """Return a folder with the unpacked wheel and what it declares, and nothing else."""
     service: Service = request.getfixturevalue("service")
+    install(service, declared(service.project), wheels, tmp_path)
+    return tmp_path
+
+
+def install(
+    service: Service, requirements: Iterable[Requirement], wheels: Path, folder: Path
+) -> None:
+    """Unpack the wheel and what it requires into a folder."""
     with zipfile.ZipFile(built_wheel(service, wheels)) as wheel:
-        wheel.extractall(tmp_path)
-    for needed in closure(declared(service.project)).values():
+        wheel.extractall(folder)
+    for needed in closure(requirements).values():
         for file in needed.files or ():
             if file.suffix == ".pyc" or ".." in file.parts:
                 continue
-            link = tmp_path / file
+            link = folder / file
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(str(needed.locate_file(file)))
-    return tmp_path
 
 
 def run_alone(installed: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -215,25 +229,50 @@ def test_the_wheel_is_conventional(service: Service, wheels: Path) -> None:
     assert licence == (ROOT / "LICENSE").read_bytes()
 
 
+IMPORT_ALL = """
+import importlib, importlib.util, pkgutil, sys
+for top in {tops}:
+    package = importlib.import_module(top)
+    for found in pkgutil.walk_packages(package.__path__, top + '.'):
+        try:
+            importlib.import_module(found.name)
+        except ModuleNotFoundError as missing:
+            if not found.name.startswith({optional!r}) or missing.name.split('.')[0] not in {extra}:
+                raise
+assert not any(importlib.util.find_spec(other) for other in {others})
+print(len(sys.modules))
+"""
+NEEDS_EXTRA = "stage3_service.adapters.mcp."
+OF_EXTRA = ("anyio", "httpx2", "mcp", "mcp_types")
+
+
 @SERVICES
 def test_every_module_of_the_wheel_imports_on_what_it_declares(
     service: Service, installed: Path
 ) -> None:
-    """No module needs an undeclared distribution, and the other service cannot be imported."""
+    """No module needs an undeclared distribution, and the other service cannot be imported. Only
+    the door to MCP servers may need the extra that is named for it.
+    """
+    tops = ("servicekit", service.package, "stagegate")
     answer = run_alone(
         installed,
-        "import importlib, pkgutil\n"
-        f"for top in ('servicekit', '{service.package}', 'stagegate'):\n"
-        "    package = importlib.import_module(top)\n"
-        "    for found in pkgutil.walk_packages(package.__path__, top + '.'):\n"
-        "        importlib.import_module(found.name)\n"
-        "import importlib.util\n"
-        f"assert not any(importlib.util.find_spec(other) for other in {service.others})\n"
-        "print(len(sys.modules))\n",
+        IMPORT_ALL.format(tops=tops, optional=NEEDS_EXTRA, extra=OF_EXTRA, others=service.others),
     )
 
     assert answer.returncode == 0, answer.stderr
     assert int(answer.stdout) > 100, "no modules were imported: this test looked at nothing"
+
+
+def test_every_module_imports_with_the_extra(tmp_path: Path, wheels: Path) -> None:
+    """Nothing is missing from what `stagegate-stage3[mcp]` declares."""
+    wanted = [*declared(STAGE3.project), *extras(STAGE3.project)]
+    install(STAGE3, wanted, wheels, tmp_path)
+    tops = ("servicekit", STAGE3.package)
+    answer = run_alone(
+        tmp_path, IMPORT_ALL.format(tops=tops, optional="none", extra=(), others=STAGE3.others)
+    )
+
+    assert answer.returncode == 0, answer.stderr
 
 
 @COMMANDS
