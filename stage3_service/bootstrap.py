@@ -28,6 +28,8 @@ from servicekit.store.key_ring_file import create_key_ring, read_key_ring
 from servicekit.store.ledger import Ledger
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.grpc_domain import Dialer
+from stage3_service.adapters.json_schema import compile_foreign_schema
+from stage3_service.adapters.mcp.opening import mcp_opener
 from stage3_service.adapters.measured_domain import measure_domains
 from stage3_service.adapters.reaching import (
     client_certificate,
@@ -53,6 +55,7 @@ from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
 from stage3_service.execution.outcome_key import adopt_outcome_key
+from stage3_service.execution.record_unconfined import record_unconfined
 from stage3_service.execution.record_violation import record_suppressed
 from stage3_service.execution.recover import recover
 from stage3_service.metrics import Sources, halt_reasons, stage3_metrics
@@ -270,6 +273,7 @@ def build_stage3(
             log.info("another key seals outcomes from here on", key_id=ring.current)
         recovered = recover(journal)
         late = LateAnswers(journal, entropy)
+        record_unconfined(journal, catalogue)
         domains = open_domains(
             catalogue,
             settings.state_dir,
@@ -277,6 +281,7 @@ def build_stage3(
             on_raised=logging_raised(log),
             extra_domains=extra_domains,
             dialer=Dialer(client, connect_timeout_s(settings), clock.monotonic_s, acceptance),
+            open_mcp=mcp_opener(settings, acceptance, log),
         )
         opened.callback(domains.close)
         measured, durations = measure_domains(domains.domains, domains.catalogue, clock.monotonic_s)
@@ -288,7 +293,7 @@ def build_stage3(
             journal=journal,
             domains=measured,
             house=House(
-                Offer(domains.catalogue, acceptance),
+                Offer(domains.catalogue, acceptance, compile_foreign_schema),
                 settings.tokens.max_lifetime_s,
                 settings.limits.as_plan_limits(),
                 outcome_retention_s=settings.outcome_retention_s,
@@ -392,5 +397,4 @@ def _certificates(
 
 
 def _acceptance(ledger: Ledger) -> Acceptance:
-    kept = ledger.read(read_accepted)
-    return Acceptance({domain: row.definition for domain, row in kept.items()})
+    return Acceptance({name: row.definition for name, row in ledger.read(read_accepted).items()})

@@ -16,6 +16,7 @@ from servicekit.store.key_ring_file import add_key
 from stage3_service.audit.event import EventType, NewEvent, Status
 from tests.fakes.domains import trial_domain
 from tests.fakes.remote_domain import running_remote_domain
+from tests.harness.mcp import mcp_table, trial_keys
 from tests.harness.remote import domain_client, write_domains_file
 from tests.harness.stage3 import running_stage3, stage3_settings, step
 
@@ -90,7 +91,8 @@ PATHS: dict[str, tuple[Callable[[Stage3UnderTest, ManualClock], None], str]] = {
     "SERVICE_RESUMED": (_a_resumption, "success"),
 }
 ELSEWHERE = {
-    *("LATE_OUTCOME", "DENIALS_SUPPRESSED", "KEY_ROTATED", "STORE_RESTORED", "DOMAIN_ACCEPTED")
+    *("LATE_OUTCOME", "DENIALS_SUPPRESSED", "KEY_ROTATED", "STORE_RESTORED"),
+    *("DOMAIN_ACCEPTED", "DOMAIN_UNCONFINED"),
 }
 """Types whose paths need a set-up of their own; see the classes below."""
 
@@ -218,6 +220,28 @@ class TestDomainAccepted:
             "digest": digest,
             "previous_digest": None,
         }
+
+
+class TestDomainUnconfined:
+    """A program that runs as Stage-3 itself is in the log, before it runs."""
+
+    def test_it_is_emitted(self, tmp_path: Path) -> None:
+        """Once at each start, for each such domain. Control: without one there is no event."""
+        table = mcp_table({"echo": "echo"}, **trial_keys(tmp_path))
+        file = tmp_path / "domains.json"
+        file.write_text(json.dumps({"domains": {"trial": table}}))
+        with running_stage3(tmp_path, domains_file=file) as stage3:
+            (event,) = stage3.events()
+        assert set(event) == FIELDS
+        assert (event["event_type"], event["status"]) == ("DOMAIN_UNCONFINED", "success")
+        assert (event["domain"], event["method"]) == ("trial", None)
+        assert event["additional_data"] == {"program": table["command"][0]}
+        with running_stage3(tmp_path, domains_file=file, create=False) as stage3:
+            assert len(stage3.events(event_type="DOMAIN_UNCONFINED")) == 2
+        text = {"adapter": "builtin", "endpoint": "text", "methods": {"upper": {}}}
+        file.write_text(json.dumps({"domains": {"text": text}}))
+        with running_stage3(tmp_path, domains_file=file, create=False) as stage3:
+            assert len(stage3.events()) == 2
 
 
 class TestFieldsAndCauses:

@@ -2,21 +2,63 @@
 
 Guards three things beyond validity: an error never quotes a value, because parameters may be
 secrets; a schema never reaches outside itself; and no keyword is ignored, because a limit that is
-misspelt must not pass for one. Deliberately absent: formats as assertions (a schema that writes one
-is refused), other drafts, and the retrieval of references over a network or from files.
+misspelt must not pass for one. A schema that a domain brings along is read by its own draft.
+Deliberately absent: formats as assertions in an operator's schema (one that writes it is refused),
+and the retrieval of references over a network or from files.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Final, Protocol
 
 import jsonschema_rs
 
 from servicekit.ijson import JsonLimits, JsonRefused, JsonValue, parse
 from stage3_service.domains.declaration import SchemaFault, SchemaRefused
-from stage3_service.domains.schema_outline import Location, SchemaOutline
+from stage3_service.domains.schema_outline import DIALECT, Location, SchemaOutline
 
 _SCHEMA_LIMITS = JsonLimits(max_string_bytes=65_536)
 _MAX_ERROR_CHARACTERS = 500
 _MASK = "the value"
+
+
+class _Offence(Protocol):
+    @property
+    def message(self) -> str: ...
+
+    @property
+    def instance_path(self) -> list[str | int]: ...
+
+
+class _Compiled(Protocol):
+    """What the compilers of every draft return."""
+
+    def __init__(
+        self,
+        schema: object,
+        *,
+        mask: str,
+        offline: bool,
+        validate_formats: bool,
+        pattern_options: jsonschema_rs.RegexOptions,
+    ) -> None: ...
+
+    def is_valid(self, instance: object) -> bool: ...
+
+    def iter_errors(self, instance: object) -> Iterator[_Offence]: ...
+
+
+_FOREIGN_DIALECTS: Final[Mapping[str, type[_Compiled]]] = MappingProxyType(
+    {
+        "http://json-schema.org/draft-04/schema": jsonschema_rs.Draft4Validator,
+        "http://json-schema.org/draft-06/schema": jsonschema_rs.Draft6Validator,
+        "http://json-schema.org/draft-07/schema": jsonschema_rs.Draft7Validator,
+        "https://json-schema.org/draft/2019-09/schema": jsonschema_rs.Draft201909Validator,
+        DIALECT: jsonschema_rs.Draft202012Validator,
+    }
+)
 
 
 class JsonSchemaValidator:
@@ -24,7 +66,7 @@ class JsonSchemaValidator:
 
     __slots__ = ("_compiled",)
 
-    def __init__(self, compiled: jsonschema_rs.Draft202012Validator) -> None:
+    def __init__(self, compiled: _Compiled) -> None:
         self._compiled = compiled
 
     def first_error(self, value: JsonValue) -> str | None:
@@ -49,20 +91,52 @@ def compile_schema(schema_json: bytes) -> JsonSchemaValidator:
             something outside itself.
 
     """
+    schema = _read(schema_json)
+    faults = tuple(SchemaOutline(schema).faults())
+    if faults:
+        raise SchemaRefused(*faults)
+    return _compile(jsonschema_rs.Draft202012Validator, schema, validate_formats=False)
+
+
+def compile_foreign_schema(schema_json: bytes) -> JsonSchemaValidator:
+    """Return the validator of a schema that came from a domain and not from the operator.
+
+    It is read as its own draft reads it: what that draft does not know is a remark, because whoever
+    wrote it did not write it to Stage-3. Whatever that draft can enforce is enforced, formats
+    included.
+
+    Raises:
+        SchemaRefused: it is not strict JSON, not a valid schema, of an unknown dialect, or needs
+            what cannot be had here: another document, or a pattern without linear time.
+
+    """
+    schema = _read(schema_json)
+    dialect = schema.get("$schema", DIALECT)
+    compiler = _FOREIGN_DIALECTS.get(dialect.rstrip("#")) if isinstance(dialect, str) else None
+    if compiler is None:
+        raise _refused("the dialect is none that can be enforced", ("$schema",))
+    return _compile(compiler, schema, validate_formats=True)
+
+
+def _read(schema_json: bytes) -> dict[str, JsonValue]:
     try:
         schema = parse(schema_json, _SCHEMA_LIMITS).value
     except JsonRefused as refused:
         raise _refused(f"the schema is not strict JSON: {refused}") from refused
     if not isinstance(schema, dict):
         raise _refused("the schema must be an object")
-    faults = tuple(SchemaOutline(schema).faults())
-    if faults:
-        raise SchemaRefused(*faults)
+    return schema
+
+
+def _compile(
+    compiler: type[_Compiled], schema: dict[str, JsonValue], *, validate_formats: bool
+) -> JsonSchemaValidator:
     try:
-        compiled = jsonschema_rs.Draft202012Validator(
+        compiled = compiler(
             schema,
             mask=_MASK,
             offline=True,
+            validate_formats=validate_formats,
             # The backtracking engine would let a pattern and a parameter stall the gate together;
             # this one is linear in its input and refuses what it cannot do so, at the start.
             pattern_options=jsonschema_rs.RegexOptions(),

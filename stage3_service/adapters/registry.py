@@ -2,13 +2,13 @@
 
 Guards the set of things Stage-3 can call: exactly the catalogue, each through one of two wrappers
 written here or over a connection whose calls have deadlines of their own. Deliberately absent:
-loading code by name. A domain that is neither built in nor a service elsewhere is handed to
-`open_domains` as an object by the program that starts the service.
+loading code by name. A domain that is neither built in nor elsewhere is handed to `open_domains` as
+an object by the program that starts the service.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -19,11 +19,12 @@ from stage3_service.adapters.builtin.notebook import Notebook
 from stage3_service.adapters.builtin.notebook_file import create_notebook, open_notebook
 from stage3_service.adapters.builtin.text import TextDomain
 from stage3_service.adapters.direct_call import DirectCall
-from stage3_service.adapters.grpc_domain import Dialer, GrpcDomain
+from stage3_service.adapters.grpc_domain import Dialer
 from stage3_service.adapters.shielded_call import OnRaised
 from stage3_service.domains.declaration import Catalogue, DomainDeclaration
 from stage3_service.domains.definition import Describing
 from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
+from stage3_service.domains.parse_mcp_domain import MCP_ADAPTER
 from stage3_service.domains.port import Domain
 
 _TEXT = "text"
@@ -36,6 +37,13 @@ class ClosableDomain(Domain, Protocol):
     def close(self) -> None:
         """Let go of files and threads; calls after this are unreachable."""
         ...
+
+
+class DescribingDomain(ClosableDomain, Describing, Protocol):
+    """A domain elsewhere."""
+
+
+OpenMcp = Callable[[DomainDeclaration], DescribingDomain]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +60,12 @@ class OpenDomains:
 
     catalogue: Catalogue
     domains: Mapping[str, Domain]
+    _describing: Mapping[str, Describing]
     _closables: tuple[ClosableDomain, ...]
 
     def describing(self, name: str) -> Describing | None:
         """Return the domain of this name, where it has a definition to show."""
-        domain = self.domains.get(name)
-        return domain if isinstance(domain, GrpcDomain) else None
+        return self._describing.get(name)
 
     def abandoned(self) -> dict[str, int]:
         """Return how many calls of each in-process domain were left behind and still run."""
@@ -107,23 +115,26 @@ def open_domains(
     max_abandoned: int = DEFAULT_MAX_ABANDONED,
     extra_domains: Sequence[ExtraDomain] = (),
     dialer: Dialer | None = None,
+    open_mcp: OpenMcp | None = None,
 ) -> OpenDomains:
     """Open every domain of the catalogue, and the extra ones behind the same time limit.
 
     Each domain in this process may leave `max_abandoned` calls behind before its new ones are
-    refused. `dialer` reaches the domains elsewhere; one that is down is opened all the same, and
-    unreachable until it is up.
+    refused. `dialer` reaches domains elsewhere, `open_mcp` opens MCP servers; one that is down
+    is opened all the same, and unreachable until it is up.
 
     Raises:
         NotebookRefused: a notebook is missing or cannot be used; nothing stays open.
         AddressRefused: a domain elsewhere may not be reached without certificates.
+        DeclarationsRefused: an MCP server may not be run as it is declared.
         ValueError: an extra domain has the name of a declared one, or a domain elsewhere is
-            declared and there is no dialer.
+            declared and there is no way to it.
 
     """
     extended = catalogue.extended(extra.declaration for extra in extra_domains)
     brought = {extra.declaration.name: extra.domain for extra in extra_domains}
     wrapped: dict[str, ClosableDomain] = {}
+    describing: dict[str, Describing] = {}
     behind: list[ClosableDomain] = []
     try:
         for declaration in extended:
@@ -139,7 +150,12 @@ def open_domains(
             if declaration.adapter == GRPC_ADAPTER:
                 if dialer is None:
                     raise ValueError(f"domain {name!r} is elsewhere and there is no dialer")
-                wrapped[name] = dialer.open(declaration)
+                wrapped[name] = describing[name] = dialer.open(declaration)
+                continue
+            if declaration.adapter == MCP_ADAPTER:
+                if open_mcp is None:
+                    raise ValueError(f"domain {name!r} is an MCP server and nothing opens those")
+                wrapped[name] = describing[name] = open_mcp(declaration)
                 continue
             if domain is None:
                 notebook = Notebook(notebook_path(state_dir, name))
@@ -156,4 +172,9 @@ def open_domains(
         for opened in (*wrapped.values(), *behind):
             opened.close()
         raise
-    return OpenDomains(extended, MappingProxyType(wrapped), (*wrapped.values(), *behind))
+    return OpenDomains(
+        extended,
+        MappingProxyType(wrapped),
+        MappingProxyType(describing),
+        (*wrapped.values(), *behind),
+    )

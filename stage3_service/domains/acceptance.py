@@ -7,9 +7,16 @@ accept, and the store holds it), and acceptance of what nobody has looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from stage3_service.domains.declaration import Catalogue, DomainDeclaration, MethodDeclaration
+from stage3_service.domains.accepted_schemas import with_accepted_schemas
+from stage3_service.domains.declaration import (
+    Catalogue,
+    DomainDeclaration,
+    MethodDeclaration,
+    ParametersValidator,
+    SchemaRefused,
+)
 from stage3_service.domains.definition import Definition
 
 
@@ -54,13 +61,24 @@ class Acceptance:
 
 
 class Offer:
-    """A catalogue, less what is withheld at the moment of the question. Safe for any thread."""
+    """A catalogue, less what is withheld at the moment of the question. Safe for any thread.
 
-    __slots__ = ("_acceptance", "catalogue")
+    `foreign` compiles a schema that a domain brought along: what was accepted of it is in force
+    beside the file's own.
+    """
 
-    def __init__(self, catalogue: Catalogue, acceptance: Acceptance) -> None:
+    __slots__ = ("_acceptance", "_enforced", "_foreign", "catalogue")
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        acceptance: Acceptance,
+        foreign: Callable[[bytes], ParametersValidator],
+    ) -> None:
         self.catalogue = catalogue
         self._acceptance = acceptance
+        self._foreign = foreign
+        self._enforced: dict[str, tuple[str, DomainDeclaration | None]] = {}
 
     @property
     def domains(self) -> Mapping[str, DomainDeclaration]:
@@ -69,8 +87,34 @@ class Offer:
 
     def method(self, domain: str, method: str) -> MethodDeclaration | None:
         """Return the method of exactly these names, or None when either is not declared."""
-        return self.catalogue.method(domain, method)
+        declared = self._declaration(domain)
+        return None if declared is None else declared.methods.get(method)
 
     def withholds(self, domain: str) -> bool:
-        """Say whether the domain is elsewhere and not what an operator has accepted."""
-        return self.catalogue.withholds(domain) and self._acceptance.withholds(domain)
+        """Say whether the domain is elsewhere and not what an operator has accepted.
+
+        One whose accepted schemas cannot be enforced beside the file's is withheld too.
+        """
+        if not self.catalogue.withholds(domain):
+            return False
+        return self._acceptance.withholds(domain) or self._declaration(domain) is None
+
+    def _declaration(self, domain: str) -> DomainDeclaration | None:
+        declared = self.catalogue.domain(domain)
+        accepted = self._acceptance.accepted(domain)
+        if declared is None or accepted is None or not declared.is_elsewhere:
+            return declared
+        # One entry a domain, replaced whole: two threads that compile the same make the same.
+        enforced = self._enforced.get(domain)
+        if enforced is None or enforced[0] != accepted.digest:
+            enforced = (accepted.digest, self._enforce(declared, accepted))
+            self._enforced[domain] = enforced
+        return enforced[1]
+
+    def _enforce(
+        self, declared: DomainDeclaration, accepted: Definition
+    ) -> DomainDeclaration | None:
+        try:
+            return with_accepted_schemas(declared, accepted, foreign=self._foreign)
+        except SchemaRefused:
+            return None  # whoever asks what the domain shows is told why

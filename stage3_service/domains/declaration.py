@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol, Self
 
 from servicekit.ijson import JsonValue
+from stage3_service.domains.mcp_server import McpServer
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 """Form of a domain's and of a method's name, matched in full."""
@@ -113,7 +114,8 @@ class MethodDeclaration:
 class DomainDeclaration:
     """One domain: its name, the adapter that reaches it, where, and its methods by name.
 
-    `server_name` is the name in the certificate of a domain that is reached over a network.
+    `server_name` is the name in the certificate of a domain that is reached over a network;
+    `mcp` describes the server of a domain that is one.
     """
 
     name: str
@@ -121,6 +123,7 @@ class DomainDeclaration:
     endpoint: str | None
     methods: Mapping[str, MethodDeclaration]
     server_name: str | None = None
+    mcp: McpServer | None = None
 
     def __post_init__(self) -> None:
         """Take a private copy of the methods, so that nobody can add one afterwards.

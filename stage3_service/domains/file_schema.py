@@ -17,10 +17,20 @@ from stage3_service.domains.declaration import (
     NAME,
     Repetition,
 )
+from stage3_service.domains.mcp_file_schema import mcp_tables
 from stage3_service.domains.parse_declarations import BUILTIN_ADAPTER, MAX_DOMAINS
-from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER, MAX_DESCRIPTION_CHARACTERS
+from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
+from stage3_service.domains.parse_mcp_domain import MAX_TOOL_NAME, MCP_ADAPTER
+from stage3_service.domains.parse_method import MAX_DESCRIPTION_CHARACTERS
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+_REQUIRED: Final = ("description", "max_duration_s", "max_response_bytes", "repetition")
+_TOOL: Final[JsonValue] = {
+    "description": "The tool's own name, where it is not the method's.",
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_TOOL_NAME,
+}
 _NAME: Final = f"^{NAME.pattern}$"
 
 
@@ -45,30 +55,17 @@ def file_schema(builtin: Mapping[str, Sequence[str]]) -> JsonValue:
         "$defs": {
             "domain": {
                 "type": "object",
-                "properties": {"adapter": {"enum": [BUILTIN_ADAPTER, GRPC_ADAPTER]}},
+                "properties": {"adapter": {"enum": [BUILTIN_ADAPTER, GRPC_ADAPTER, MCP_ADAPTER]}},
                 "required": ["adapter"],
                 "oneOf": [
                     *(_builtin(endpoint, methods) for endpoint, methods in builtin.items()),
                     _grpc(),
+                    *mcp_tables(),
                 ],
             },
             "narrowing": _table(_limits(), ()),
-            "method": _table(
-                {
-                    **_limits(),
-                    "description": {
-                        "description": "One sentence for people.",
-                        "type": "string",
-                        "minLength": 1,
-                        "maxLength": MAX_DESCRIPTION_CHARACTERS,
-                    },
-                    "repetition": {
-                        "description": "What happens when the same idempotency key comes twice.",
-                        "enum": [repetition.value for repetition in Repetition],
-                    },
-                },
-                ("description", "max_duration_s", "max_response_bytes", "repetition"),
-            ),
+            "method": _table(_promises(), _REQUIRED),
+            "tool": _table({**_promises(), "tool": _TOOL}, _REQUIRED),
         },
     }
 
@@ -107,6 +104,22 @@ def _grpc() -> JsonValue:
         },
         ("adapter", "endpoint", "server_name", "methods"),
     )
+
+
+def _promises() -> dict[str, JsonValue]:
+    return {
+        **_limits(),
+        "description": {
+            "description": "One sentence for people.",
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_DESCRIPTION_CHARACTERS,
+        },
+        "repetition": {
+            "description": "What happens when the same idempotency key comes twice.",
+            "enum": [repetition.value for repetition in Repetition],
+        },
+    }
 
 
 def _limits() -> dict[str, JsonValue]:

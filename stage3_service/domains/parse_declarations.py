@@ -3,8 +3,9 @@
 Guards the start: a service whose declarations are not understood to the last key does not serve.
 Of a builtin domain a file chooses which methods are offered and may narrow them (shorter, smaller,
 stricter); it can never widen what the code of a domain promises. Of a domain elsewhere it says all
-that there is to know (`parse_grpc_domain`). Deliberately absent: defaults. A domain or a
-method that the file does not name does not exist. Reading the file is `adapters`' affair.
+that there is to know (`parse_grpc_domain`, `parse_mcp_domain`). Deliberately absent: defaults. A
+domain or a method that the file does not name does not exist. Reading the file is `adapters`'
+affair.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ from stage3_service.domains.declarations_reading import (
 )
 from stage3_service.domains.narrowing import unknown_properties
 from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER, parse_grpc_domain
+from stage3_service.domains.parse_mcp_domain import MCP_ADAPTER, parse_mcp_domain
 from stage3_service.tokens.reserved_names import is_reserved_domain
 
 BUILTIN_ADAPTER = "builtin"
 
-_ADAPTERS = (BUILTIN_ADAPTER, GRPC_ADAPTER)
+_ADAPTERS = (BUILTIN_ADAPTER, GRPC_ADAPTER, MCP_ADAPTER)
 _DOMAIN_KEYS = ("adapter", "endpoint", "methods")
 _METHOD_KEYS = ("max_duration_s", "max_response_bytes", "parameters_schema")
 
@@ -98,6 +100,8 @@ def _domain(reading: Reading, name: str, raw: JsonValue) -> DomainDeclaration | 
     adapter = raw.get("adapter") if isinstance(raw, dict) else None
     if adapter == GRPC_ADAPTER:
         return parse_grpc_domain(reading, path, name, raw)
+    if adapter == MCP_ADAPTER:
+        return parse_mcp_domain(reading, path, name, raw)
     if adapter is None or adapter == BUILTIN_ADAPTER:
         return _builtin_domain(reading, path, name, raw)
     reading.refuse(f"{path}.adapter", f"must be one of: {', '.join(_ADAPTERS)}")

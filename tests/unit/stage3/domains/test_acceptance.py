@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from stage3_service.adapters.json_schema import compile_foreign_schema
 from stage3_service.domains.acceptance import Acceptance, Offer
 from stage3_service.domains.declaration import (
     Catalogue,
@@ -28,8 +29,8 @@ def test_what_nobody_accepted_is_withheld(adapter: str) -> None:
     declared = catalogue(adapter)
 
     assert declared.withholds("far")
-    assert Offer(declared, Acceptance({})).withholds("far")
-    assert not Offer(declared, Acceptance({"far": ONE})).withholds("far")
+    assert Offer(declared, Acceptance({}), compile_foreign_schema).withholds("far")
+    assert not Offer(declared, Acceptance({"far": ONE}), compile_foreign_schema).withholds("far")
 
 
 def test_a_domain_in_this_process_needs_no_acceptance() -> None:
@@ -37,7 +38,7 @@ def test_a_domain_in_this_process_needs_no_acceptance() -> None:
     declared = catalogue("builtin")
 
     assert not declared.withholds("far")
-    assert not Offer(declared, Acceptance({})).withholds("far")
+    assert not Offer(declared, Acceptance({}), compile_foreign_schema).withholds("far")
 
 
 def test_what_changed_is_withheld_until_it_is_accepted_or_shown_again() -> None:
@@ -58,4 +59,4 @@ def test_what_changed_is_withheld_until_it_is_accepted_or_shown_again() -> None:
 
 def test_an_undeclared_domain_is_not_what_is_withheld() -> None:
     """The gate before says that it is unknown."""
-    assert not Offer(catalogue("grpc"), Acceptance({})).withholds("near")
+    assert not Offer(catalogue("grpc"), Acceptance({}), compile_foreign_schema).withholds("near")

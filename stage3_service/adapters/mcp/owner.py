@@ -1,0 +1,295 @@
+"""Owns the session with one server: opens it, keeps it warm, and replaces it once it has ended.
+
+Guards that a session is opened and closed in one task, that it is used only while what the server
+shows is accepted, and that a session which ended is replaced for the next call and never for one
+that was sent. Deliberately absent: a call's second attempt, and opening a session that nobody asked
+for, except the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
+
+from stage3_service.adapters.mcp.answer import read_error, read_result
+from stage3_service.adapters.mcp.call import CARRIED, PendingCall
+from stage3_service.adapters.mcp.session import Session
+from stage3_service.domains.answer import AnswerInvalid
+from stage3_service.domains.definition import (
+    AcceptedDefinitions,
+    Definition,
+    DefinitionUnavailable,
+)
+
+CLOSE_TIMEOUT_S: Final = 10.0
+"""A child is killed at the latest five seconds after it was asked to end."""
+
+OnSession = Callable[[str, str], None]
+"""Takes the domain's name and one sentence for the operator's log."""
+
+
+class SessionUnavailable(Exception):
+    """There is no session to send a call on; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What one owner is handed. `accepted` None accepts nothing, so that nothing is called."""
+
+    domain: str
+    tools: Mapping[str, str]
+    start_timeout_s: float
+    open_session: Callable[[], Session]
+    accepted: AcceptedDefinitions
+    on_session: OnSession
+
+
+class SessionOwner:
+    """One thread with one loop: calls come from any thread, and are carried on the loop."""
+
+    def __init__(self, owned: Ownership) -> None:
+        """Start the thread and begin to open the first session, whether or not it can be had."""
+        self._owned = owned
+        self._session: Session | None = None
+        self._opening: asyncio.Task[Session] | None = None
+        self._living: set[asyncio.Task[None]] = set()
+        self._carrying: dict[PendingCall, asyncio.Task[None]] = {}
+        self._ready = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._run()), name=f"mcp-{owned.domain}", daemon=True
+        )
+        self._thread.start()
+        self._ready.wait()
+
+    def submit(self, call: PendingCall) -> None:
+        """Carry a call, unless the owner is closed: then it is ended as unreached."""
+        self._on_loop(lambda: self._carry(call), lambda: call.end_without_answer("it is closed"))
+
+    def abandon(self, call: PendingCall, waited_s: float) -> None:
+        """Stop carrying a call that nobody waits for any more, `waited_s` after it was sent."""
+        self._on_loop(lambda: self._leave(call, waited_s), lambda: None)
+
+    def describe(self) -> Definition:
+        """Fetch what the server shows now, on the session there is or on one opened for it.
+
+        Raises:
+            DefinitionUnavailable: the server is not reached in time, or shows nothing usable.
+
+        """
+        shown: Future[Definition] = Future()
+
+        async def fetch() -> None:
+            try:
+                shown.set_result(await self._describe())
+            except BaseException as error:  # noqa: BLE001 - whoever waits on another thread gets it
+                shown.set_exception(error)
+
+        closed = DefinitionUnavailable("the domain is closed")
+        self._on_loop(lambda: self._keep(fetch()), lambda: shown.set_exception(closed))
+        return shown.result()
+
+    def close(self) -> None:
+        """End the session and the thread. Calls under way are ended without an answer."""
+        self._on_loop(self._stop.set, lambda: None)
+        self._thread.join(CLOSE_TIMEOUT_S)
+
+    # --- on the loop ------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._ready.set()
+        self._keep(self._first())
+        await self._stop.wait()
+        for call, task in self._carrying.items():
+            call.end_without_answer("the domain is closed")
+            task.cancel()
+        if self._session is not None:
+            self._session.transport.ended.set()
+        if self._opening is not None:
+            self._opening.cancel()
+        while self._living:
+            await asyncio.wait(self._living)
+
+    def _on_loop(self, work: Callable[[], Any], closed: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(work)
+        except RuntimeError:  # the loop is closed
+            closed()
+
+    def _keep(self, work: Any) -> None:  # noqa: ANN401 - any coroutine
+        task: asyncio.Task[None] = self._loop.create_task(work)
+        self._living.add(task)
+        task.add_done_callback(self._living.discard)
+
+    async def _first(self) -> None:
+        with suppress(SessionUnavailable):  # it was told; the next call tries again
+            await self._usable()
+
+    def _carry(self, call: PendingCall) -> None:
+        if self._stop.is_set():
+            call.end_without_answer("the domain is closed")
+            return
+        task = self._loop.create_task(self._send(call))
+        self._carrying[call] = task
+        task.add_done_callback(lambda _: self._carrying.pop(call, None))
+
+    def _leave(self, call: PendingCall, waited_s: float) -> None:
+        task = self._carrying.get(call)
+        if task is None:
+            return
+        task.cancel()
+        session = self._session
+        if session is None:
+            return
+        session.transport.forget(call)
+        if call.sent and self._loop.time() - session.transport.heard_s >= waited_s:
+            # Not one byte since the call was sent: the server hangs, and so would the next call.
+            self._owned.on_session(self._owned.domain, "the server hangs; its session is ended")
+            session.transport.hangs = True
+            session.transport.ended.set()
+
+    async def _send(self, call: PendingCall) -> None:
+        try:
+            session = await self._usable()
+        except SessionUnavailable as unavailable:
+            call.end_without_answer(str(unavailable))
+            return
+        CARRIED.set(call)
+        try:
+            call.end(read_result(await session.send(call.request)))
+        except MCPError as error:
+            if call.answered:
+                call.end(read_error(error.error.code, error.error.message))
+            else:
+                call.end_without_answer("the session ended without an answer")
+        except ValidationError:
+            call.end(AnswerInvalid("the answer is no result of a tool"))
+        except AnswerInvalid as invalid:
+            call.end(invalid)
+        finally:
+            # Cancelled, or the library failed: no answer, and never a thread that waits for ever.
+            call.end_without_answer("the call ended without an answer")
+
+    async def _usable(self) -> Session:
+        """Return a session whose server is accepted, opening one where there is none.
+
+        Raises:
+            SessionUnavailable: the server does not run, is not reached, or is not accepted.
+
+        """
+        session = self._session
+        if session is not None and session.is_open and not session.changed:
+            return session
+        if self._opening is None or self._opening.done():
+            renewing = session if session is not None and session.is_open else None
+            self._opening = self._loop.create_task(self._open(renewing))
+            # Looked at here too: every waiter may have left by the time it fails.
+            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._opening)
+
+    async def _open(self, renewing: Session | None) -> Session:
+        session = renewing
+        try:
+            async with asyncio.timeout(self._owned.start_timeout_s):
+                if session is None:
+                    session = await self._connected()
+                shown = await session.shown(self._owned.tools)
+        except BaseException as error:
+            self._session = None
+            if session is not None:
+                session.transport.ended.set()
+            if isinstance(error, asyncio.CancelledError):
+                raise SessionUnavailable("the domain is closed") from error
+            reason = _reason(error, self._owned.start_timeout_s)
+            self._owned.on_session(self._owned.domain, reason)
+            raise SessionUnavailable(reason) from error
+        if not self._owned.accepted.is_accepted(self._owned.domain, shown.digest):
+            self._session = None
+            session.transport.ended.set()
+            reason = (
+                "what the server shows of itself is not accepted: look at it with `stage3 domain "
+                f"accept {self._owned.domain}`"
+            )
+            self._owned.on_session(self._owned.domain, reason)
+            raise SessionUnavailable(reason)
+        self._session = session
+        return session
+
+    async def _describe(self) -> Definition:
+        session = self._session if self._session is not None and self._session.is_open else None
+        opened = session is None
+        try:
+            async with asyncio.timeout(self._owned.start_timeout_s):
+                session = session or await self._connected()
+                return await session.shown(self._owned.tools)
+        except DefinitionUnavailable:
+            raise
+        except Exception as error:
+            raise DefinitionUnavailable(_reason(error, self._owned.start_timeout_s)) from error
+        finally:
+            if opened and session is not None:
+                session.transport.ended.set()
+
+    async def _connected(self) -> Session:
+        """Return a session after its handshake; a task of its own sees it to its end."""
+        connected: asyncio.Future[Session] = self._loop.create_future()
+        session = self._owned.open_session()
+        self._keep(self._live(session, connected))
+        try:
+            return await connected
+        except BaseException:
+            session.transport.hangs = True
+            session.transport.ended.set()
+            raise
+
+    async def _live(self, session: Session, connected: asyncio.Future[Session]) -> None:
+        """Open a session and, once it has ended, close it: both here, as the library asks."""
+        opening = asyncio.current_task()
+        entered = False
+
+        async def give_up() -> None:
+            await session.transport.ended.wait()
+            if not entered and opening is not None:
+                opening.cancel()
+
+        giving_up = self._loop.create_task(give_up())
+        try:
+            async with session:
+                entered = True
+                if not connected.done():
+                    connected.set_result(session)
+                await session.transport.ended.wait()
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits for the session
+            entered = True
+            if not connected.done():
+                connected.set_exception(_plain(error))
+        finally:
+            giving_up.cancel()
+
+
+def _plain(error: BaseException) -> Exception:
+    """Return the one error inside the groups that the library's task groups make."""
+    while isinstance(error, BaseExceptionGroup) and error.exceptions:
+        error = error.exceptions[0]
+    if isinstance(error, Exception):
+        return error
+    return SessionUnavailable("the server ended before it had answered the handshake")
+
+
+def _reason(error: BaseException, start_timeout_s: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"the server did not answer the handshake within {start_timeout_s:g} seconds"
+    if isinstance(error, MCPError):
+        return f"the server refused the handshake: {error.error.code}"
+    if isinstance(error, ValidationError):
+        return "the server answered the handshake with what is none"
+    return str(error) or type(error).__name__
