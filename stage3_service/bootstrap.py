@@ -10,6 +10,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from threading import Thread, Timer
 from typing import TYPE_CHECKING, Final
@@ -251,6 +252,7 @@ def build_stage3(
             SCHEMA,
             clock=clock,
             commit_timeout_s=settings.commit_timeout_s,
+            reserve_bytes=settings.disk_reserve_bytes,
             on_poison=on_poison,
             at_least=at_least,
             vfs=vfs,
@@ -304,12 +306,14 @@ def build_stage3(
             seal=seal,
         )
         reads = SqliteOperatorReads(ledger, rows)
+        halts = partial(halt_reasons, ledger, reads, seal)
         definitions = Definitions(
             journal, acceptance, lambda: domains.catalogue, domains.describing
         )
         desk = OperatorDesk(
             journal=journal,
             reads=reads,
+            halts=halts,
             ledger=ledger,
             catalogue=lambda: domains.catalogue,
             acceptance=acceptance,
@@ -341,7 +345,7 @@ def build_stage3(
             durations=durations,
             suppressed=lambda: budget.suppressed_total,
             abandoned=domains.abandoned,
-            halt_reasons=lambda: halt_reasons(ledger, reads),
+            halt_reasons=halts,
             recovered_plans=recovered,
         )
         common = common_metrics(

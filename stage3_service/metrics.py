@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from servicekit.exposition import Kind, Metric
 from servicekit.service_metrics import halt_metric
+from stage3_service.audit.records import HaltReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from servicekit.tally import Durations
     from stage3_service.store.event_tally import EventTally
     from stage3_service.store.operator_reads import SqliteOperatorReads
+    from stage3_service.store.seal import Seal
     from stage3_service.wire.plan_tally import PlanTally
 
-HALT_REASONS: Final = ("clock", "disk", "operator", "seal")
+HALT_REASONS: Final = tuple(sorted(reason.value for reason in HaltReason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +35,25 @@ class Sources:
     durations: Durations
     suppressed: Callable[[], int]
     abandoned: Callable[[], Mapping[str, int]]
-    halt_reasons: Callable[[], frozenset[str]]
+    halt_reasons: Callable[[], frozenset[HaltReason]]
     recovered_plans: int
 
 
-def halt_reasons(ledger: Ledger, reads: SqliteOperatorReads) -> frozenset[str]:
+def halt_reasons(ledger: Ledger, reads: SqliteOperatorReads, seal: Seal) -> frozenset[HaltReason]:
     """Return every reason for which no step may start now.
 
     Raises:
         StoreError: what an operator said cannot be read.
     """
-    found: set[str] = set()
-    if ledger.poisoned is not None:
-        found.add("seal")
+    found: set[HaltReason] = set()
+    if ledger.poisoned is not None or seal.closed:
+        found.add(HaltReason.SEAL)
     if ledger.clock_problem is not None:
-        found.add("clock")
-    if (said := reads.halt()) is not None:
-        found.add(said[0])
+        found.add(HaltReason.CLOCK)
+    if ledger.disk_problem is not None:
+        found.add(HaltReason.DISK)
+    if reads.halt() is not None:
+        found.add(HaltReason.OPERATOR)
     return frozenset(found)
 
 

@@ -181,6 +181,7 @@ def build_stage4(
             store,
             clock=clock,
             commit_timeout_s=settings.commit_timeout_s,
+            reserve_bytes=settings.disk_reserve_bytes,
             on_poison=seal,
             vouching=CheckpointVouching(
                 checkpoint,

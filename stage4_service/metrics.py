@@ -34,6 +34,8 @@ def halt_reasons(ledger: Ledger) -> frozenset[str]:
         found.add("seal")
     if ledger.clock_problem is not None:
         found.add("clock")
+    if ledger.disk_problem is not None:
+        found.add("disk")
     return frozenset(found)
 
 

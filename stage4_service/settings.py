@@ -124,6 +124,9 @@ class Stage4Settings(Section):
     refusals: Refusals = Refusals()
     # The log's checkpoint, kept outside the store.
     checkpoint: CheckpointKeeping = CheckpointKeeping()
+    # Bytes of the store's disk held for what must be recorded when it is full: a few of the largest
+    # results, or some ten thousand events.
+    disk_reserve_bytes: Annotated[int, Field(ge=1_048_576, le=2**40)] = 67_108_864
     # Seconds until a commit that is not durable seals the service.
     commit_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     # Seconds that plans under way get to end when the service is told to stop.

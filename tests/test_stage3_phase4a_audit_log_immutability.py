@@ -240,6 +240,7 @@ class TestItFailsClosed:
             answers = [stage3.run(token.token_hash, EFFECT) for _ in range(2)]
             assert [(a.kind, a.reason) for a in answers] == [("refused", "AUDIT_UNAVAILABLE")] * 2
             assert trial.domain.received == []
+            disk.release.set()
 
     def test_an_effect_that_cannot_be_recorded_is_told_as_such(
         self, tmp_path: Path, trial: Trial

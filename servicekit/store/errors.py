@@ -11,6 +11,7 @@ __all__ = [
     "CheckpointUnwritable",
     "ClockStepped",
     "CommitOverdue",
+    "DiskLow",
     "KeyRefused",
     "LogKeyRefused",
     "NothingToAccept",
@@ -138,6 +139,10 @@ class CommitOverdue(StoreError):
 
 class ClockStepped(StoreError):
     """The wall clock stepped, so expiries cannot be judged until somebody has looked at it."""
+
+
+class DiskLow(StoreError):
+    """The disk is nearly full, so nothing new is begun; what was begun is still recorded."""
 
 
 class StoreClosed(StoreError):

@@ -15,12 +15,14 @@ import apsw
 from servicekit.clock import Clock
 from servicekit.store.connection import check_identity, check_shape, open_writer
 from servicekit.store.creation import create_store
+from servicekit.store.disk_reserve import DiskReserve
 from servicekit.store.errors import StoreBehind, StoreCorrupt, StoreError, StoreMissing
 from servicekit.store.lock import StoreLock
 from servicekit.store.pulse import Pulse
 from servicekit.store.queue import Urgency, WorkQueue
 from servicekit.store.readers import Reader, ReaderPool
 from servicekit.store.schema import Schema, SqlValue
+from servicekit.store.store_place import StorePlace
 from servicekit.store.turn import Backlog, Rows, Turn
 from servicekit.store.verification import (
     Check,
@@ -69,9 +71,11 @@ class Ledger:
         queue: WorkQueue,
         readers: ReaderPool,
         lock: StoreLock,
+        reserve: DiskReserve,
         commit_timeout_s: float,
     ) -> None:
         """Assemble an open store; use `Ledger.open`."""
+        self._reserve = reserve
         self._writer = writer
         self._queue = queue
         self._readers = readers
@@ -98,15 +102,17 @@ class Ledger:
         clock: Clock,
         commit_timeout_s: float,
         max_batch: int = 64,
+        reserve_bytes: int = 0,
         on_poison: Callable[[StoreError], None] | None = None,
         at_least: TreeHead | None = None,
         vfs: str | None = None,
     ) -> "Ledger":
         """Open a store for this process alone, having verified its whole log against its head.
 
-        `at_least` is the last head kept outside the store: a log that does not contain it is
-        refused. `on_poison` is called once, from the thread that found the failure. `vfs` names an
-        SQLite VFS.
+        `reserve_bytes` are held on the disk for what must be recorded when it is full; 0 holds and
+        watches nothing. `at_least` is the last head kept outside the store: a log that does not
+        contain it is refused. `on_poison` is called once, from the thread that found the failure.
+        `vfs` names an SQLite VFS.
 
         Raises:
             StoreMissing: there is no store.
@@ -123,7 +129,10 @@ class Ledger:
             raise StoreMissing(f"there is no store at {path}", advice="Create it with `init`.")
         lock = StoreLock.acquire(path)
         connection: apsw.Connection | None = None
+        reserve: DiskReserve | None = None
         try:
+            # Before anything is written: on a full disk it is the room to start in.
+            reserve = DiskReserve(path, reserve_bytes)
             connection = open_writer(path, vfs=vfs)
             head = _verified_head(connection, path, schema, at_least)
             _renew_wal(connection, path)
@@ -135,17 +144,21 @@ class Ledger:
                 high_water_us=head.high_water_us,
                 clock=clock,
                 max_batch=max_batch,
+                place=StorePlace(path),
+                disk_problem=reserve.look,
             )
         except BaseException as error:
             if connection is not None:
                 connection.close()
+            if reserve is not None:
+                reserve.close()
             lock.release()
             if isinstance(error, apsw.CorruptError | apsw.NotADBError):
                 raise StoreCorrupt(f"SQLite cannot read {path}: {error}", advice=_KEEP) from error
             if isinstance(error, apsw.Error | OSError):
                 raise StoreError(f"{path} cannot be opened: {error}", advice=_LOOK) from error
             raise
-        return Ledger(writer, queue, ReaderPool(path, vfs=vfs), lock, commit_timeout_s)
+        return Ledger(writer, queue, ReaderPool(path, vfs=vfs), lock, reserve, commit_timeout_s)
 
     def commit(
         self,
@@ -195,6 +208,12 @@ class Ledger:
         return self._writer.clock_problem
 
     @property
+    def disk_problem(self) -> str | None:
+        """Return why nothing new may begin for want of room, also for the checkpoint; or None."""
+        copier = self._copier
+        return self._reserve.problem or (None if copier is None else copier.problem)
+
+    @property
     def queue_depth(self) -> int:
         """Return how many works wait for the writer."""
         return self._queue.depth
@@ -225,6 +244,7 @@ class Ledger:
         """
         copier.start(lambda: self._writer.head)
         self._copier = copier
+        self._writer.watch_disk(lambda: self._reserve.look() or copier.problem)
 
     def close(self) -> None:
         """Finish queued work, close every connection, let the next process in. Repeat at will."""
@@ -234,6 +254,7 @@ class Ledger:
         if self._copier is not None:
             self._copier.close()
         if ended:
+            self._reserve.close()
             self._lock.release()
 
 

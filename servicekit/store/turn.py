@@ -59,9 +59,11 @@ class Turn:
 
     `now_us` is the log's time, in microseconds since 1970-01-01T00:00:00Z: one value a turn, never
     less than in an earlier turn. `clock_problem` says why that time stands still, or is None.
+    `disk_problem` says why nothing new may begin, though what has begun can be recorded, or is
+    None.
     """
 
-    __slots__ = ("_batch", "_kept", "_savepoint", "clock_problem", "now_us")
+    __slots__ = ("_batch", "_kept", "_savepoint", "clock_problem", "disk_problem", "now_us")
 
     def __init__(self, batch: "Batch", now_us: int, clock_problem: str | None) -> None:
         """Open a turn at the log's time `now_us`."""
@@ -70,6 +72,7 @@ class Turn:
         self._kept: list[Callable[[Batch], None]] = []
         self.now_us = now_us
         self.clock_problem = clock_problem
+        self.disk_problem = batch.disk_problem
 
     @property
     def next_seq(self) -> int:
@@ -182,10 +185,22 @@ class Turn:
 class Batch:
     """Hold one transaction. `failure` is set once the file or the machine is in doubt."""
 
-    __slots__ = ("backlog", "base", "connection", "failure", "frontier", "inserted", "pending")
+    __slots__ = (
+        "backlog",
+        "base",
+        "connection",
+        "disk_problem",
+        "failure",
+        "frontier",
+        "inserted",
+        "pending",
+    )
 
-    def __init__(self, connection: apsw.Connection, frontier: Frontier) -> None:
+    def __init__(
+        self, connection: apsw.Connection, frontier: Frontier, disk_problem: str | None = None
+    ) -> None:
         """Start on a connection that has begun a transaction, at the head `frontier`."""
+        self.disk_problem = disk_problem
         self.connection = connection
         self.base = frontier.size
         self.frontier = frontier

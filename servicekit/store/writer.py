@@ -15,9 +15,11 @@ import apsw
 
 from servicekit.clock import Clock
 from servicekit.store.clock_guard import ClockGuard
+from servicekit.store.disk_reserve import DiskProblem
 from servicekit.store.errors import ClockStepped, StoreError
 from servicekit.store.pulse import Pulse
 from servicekit.store.queue import Errand, Job, Urgency, WorkQueue
+from servicekit.store.store_place import StorePlace
 from servicekit.store.turn import Batch, Turn
 from servicekit.store.verification import TreeHead
 from servicekit.tlog.tree import Frontier
@@ -47,6 +49,8 @@ class Writer:
         high_water_us: int,
         clock: Clock,
         max_batch: int,
+        place: StorePlace,
+        disk_problem: DiskProblem,
     ) -> None:
         """Start the thread on a verified store whose head is `frontier`."""
         self.head = TreeHead(frontier.size, frontier.root())
@@ -58,6 +62,8 @@ class Writer:
         self._clock = clock
         self._guard = ClockGuard(high_water_us, clock.now_us(), clock.monotonic_s())
         self._max_batch = max_batch
+        self._place = place
+        self._disk_problem = disk_problem
         self._wal_pages = 0
         connection.set_wal_hook(self._note_wal_pages)
         # A daemon: a thread stuck in a dying disk's sync must not keep the process from ending.
@@ -68,6 +74,10 @@ class Writer:
     def clock_problem(self) -> str | None:
         """Return why PLAN work is refused for its time, or None."""
         return self._guard.problem
+
+    def watch_disk(self, disk_problem: DiskProblem) -> None:
+        """Ask `disk_problem` before each batch from now on."""
+        self._disk_problem = disk_problem
 
     def commit(
         self,
@@ -141,7 +151,7 @@ class Writer:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         changes = connection.total_changes()
-        batch = Batch(connection, self._frontier)
+        batch = Batch(connection, self._frontier, self._disk_problem())
         # The queue is asked anew for each work: an operator overtakes even inside a batch.
         while len(jobs) < self._max_batch and (job := self._queue.take()) is not None:
             jobs.append(job)
@@ -160,6 +170,7 @@ class Writer:
         )
         before_s = self._clock.monotonic_s()
         connection.execute("COMMIT")
+        self._place.confirm()
         self.pulse.synced(self._clock.monotonic_s() - before_s, works=len(jobs))
         self._frontier = frontier
         self.head = head
@@ -188,6 +199,10 @@ class Writer:
     def _checkpoint(self) -> None:
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.FullError:
+            # Nothing is lost: all of it is still in the write-ahead log, which goes on growing. The
+            # next commit asks again.
+            pass
         except apsw.Error as error:
             self._queue.fail(error)
         self._wal_pages = 0

@@ -43,6 +43,10 @@ class Snapshot(Protocol):
     def halt(self) -> HaltState | None:
         """Return why no step may start, if none may."""
 
+    @property
+    def disk_is_low(self) -> bool:
+        """Return whether the room that is left is for what has begun already."""
+
     def token(self, token_key: bytes) -> TokenRecord | None:
         """Return the token with this key."""
 

@@ -83,6 +83,9 @@ def admit(
     over = prior is not None and is_over(prior, snapshot.now, house)
     if prior is not None and not over and (outcome := _outcome_for(run, prior)) is not None:
         return Writes(Replayed(prior.plan_id, outcome))
+    if snapshot.disk_is_low:
+        # Even a refusal would take room that steps under way need.
+        return _halted()
     if snapshot.plan_is_known(submission.plan_id):
         return refuse_malformed(
             snapshot, submission, invalid("plan_id", "was used before; mint a new one"), budget
@@ -92,14 +95,7 @@ def admit(
     if prior is not None:
         return _refuse_again(snapshot, run, prior, budget)
     if snapshot.halt is not None:
-        return Writes(
-            Refused(
-                Refusal(
-                    Reason.SERVICE_HALTED,
-                    "no step may start while the service is halted; nothing happened",
-                )
-            )
-        )
+        return _halted()
     record = snapshot.token(submission.token_key)
     draft = Draft(run, snapshot.now, [], [])
     if denial := decide_token(token_facts(snapshot, run, record, house)):
@@ -110,6 +106,11 @@ def admit(
     if denial := _forbidden_step(snapshot, run, record, house, time_left_s):
         return _deny(snapshot, draft, record, denial, budget)
     return _admit(snapshot, draft, record, first, house, budget, time_left_s)
+
+
+def _halted() -> Writes[Admission]:
+    message = "no step may start while the service is halted; nothing happened"
+    return Writes(Refused(Refusal(Reason.SERVICE_HALTED, message)))
 
 
 def _forbidden_step(
@@ -326,6 +327,8 @@ def refuse_malformed(
     terminal event, and nothing a caller wrote reaches the log unread. Callers that are none share
     one budget, and the field is named down to `parameters` only, whose keys are the client's own.
     """
+    if snapshot.disk_is_low:
+        return Writes(Refused(refusal))
     payer = submission.caller if is_client(submission.caller) else OTHER_CALLERS
     if not budget.spend(payer, snapshot.now):
         return _overloaded(budget, snapshot.now)

@@ -9,6 +9,7 @@ from stage3_service.audit.changes import ServiceHalted, ServiceResumed
 from stage3_service.audit.event import EventType, NewEvent, Status
 from stage3_service.audit.journal import Writes
 from stage3_service.audit.records import HaltReason
+from stage3_service.errors import Reason, Refusal
 
 if TYPE_CHECKING:
     from stage3_service.audit.journal import Journal, Snapshot
@@ -27,6 +28,7 @@ def resume(journal: Journal, *, resumed_by: str, reason: str) -> bool:
     """Let steps start again; return whether they could before.
 
     Raises:
+        Refusal: SERVICE_HALTED, for want of room on a disk, which no word of an operator makes.
         JournalUnavailable: the record could not be made durable.
     """
     return journal.record(partial(_resume, by=resumed_by, reason=reason), urgent=True).answer
@@ -48,6 +50,11 @@ def _halt(snapshot: Snapshot, by: str, reason: str) -> Writes[bool]:
 def _resume(snapshot: Snapshot, by: str, reason: str) -> Writes[bool]:
     if snapshot.halt is None:
         return Writes(answer=True)
+    if snapshot.halt.reason is HaltReason.DISK:
+        raise Refusal(
+            Reason.SERVICE_HALTED,
+            "the disk is nearly full; free some of it, and the service goes on by itself",
+        )
     event = NewEvent(
         EventType.SERVICE_RESUMED, Status.SUCCESS, reason=reason, additional_data={"by": by}
     )

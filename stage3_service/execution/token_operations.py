@@ -34,6 +34,7 @@ def issue(journal: Journal, make: Callable[[datetime], IssuedToken], *, salt: by
     unpredictable bytes.
 
     Raises:
+        Refusal: SERVICE_HALTED, the disk is nearly full; no token was issued.
         JournalUnavailable: the record could not be made durable; the token is not valid.
         Exception: whatever `make` raises; no token was issued.
     """
@@ -43,6 +44,11 @@ def issue(journal: Journal, make: Callable[[datetime], IssuedToken], *, salt: by
 def _issue(
     snapshot: Snapshot, make: Callable[[datetime], IssuedToken], salt: bytes
 ) -> Writes[IssuedToken]:
+    if snapshot.disk_is_low:
+        raise Refusal(
+            Reason.SERVICE_HALTED,
+            "the disk is nearly full, and what is left is for revocations and for steps under way",
+        )
     issued = make(snapshot.now)
     token = issued.token
     event = NewEvent(

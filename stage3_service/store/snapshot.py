@@ -72,14 +72,21 @@ class SqliteSnapshot:
 
     @property
     def halt(self) -> HaltState | None:
-        """Return why no step may start: the operator's word first, then the clock's."""
+        """Return why no step may start: the operator's word, the clock, the disk."""
         backlog = self._turn.backlog(PlanBacklog)
         if not backlog.halt:
             backlog.halt = (self._halt(),)
         (halt,) = backlog.halt
         if halt is None and self._turn.clock_problem is not None:
             return HaltState(HaltReason.CLOCK, self.now)
+        if halt is None and self._turn.disk_problem is not None:
+            return HaltState(HaltReason.DISK, self.now)
         return halt
+
+    @property
+    def disk_is_low(self) -> bool:
+        """Return whether the room that is left is for what has begun already."""
+        return self._turn.disk_problem is not None
 
     def _halt(self) -> HaltState | None:
         for reason, since_us in self._turn.rows("SELECT reason, since_us FROM halt"):

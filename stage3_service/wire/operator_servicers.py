@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from stagegate.stage3.v1 import (
     audit_service_pb2,
@@ -22,7 +22,7 @@ from servicekit.store.errors import StoreError
 from servicekit.tlog.commitment import SALT_BYTES
 from stage3_service.audit.journal import JournalUnavailable
 from stage3_service.audit.reads import EventFilter, TokenCursor
-from stage3_service.audit.records import TokenRecord
+from stage3_service.audit.records import HaltReason, TokenRecord
 from stage3_service.errors import Reason, Refusal
 from stage3_service.execution.halt import halt, resume
 from stage3_service.execution.token_operations import issue, revoke
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from stage3_service.domains.declaration import Catalogue
     from stage3_service.execution.definitions import Definitions
 
+# Of several reasons one is told: that which a person has to do something about first.
+_TOLD_FIRST: Final = (HaltReason.SEAL, HaltReason.OPERATOR, HaltReason.CLOCK, HaltReason.DISK)
 MAX_REASON_BYTES = 512
 """An operator's words for the log: a sentence, not a document."""
 
@@ -62,6 +64,7 @@ class OperatorDesk:
 
     journal: Journal
     reads: OperatorReads
+    halts: Callable[[], frozenset[HaltReason]]
     ledger: Ledger
     catalogue: Callable[[], Catalogue]
     acceptance: Acceptance
@@ -233,19 +236,16 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
         desk = self._desk
         with _answering(context):
             plans_running, halted = desk.reads.plans_running(), desk.reads.halt()
+            reasons = desk.halts()
         response = operator_service_pb2.GetStatusResponse(
             version=desk.version,
             tree_size=desk.ledger.head.size,
             plans_running=plans_running,
         )
         if halted is not None:
-            response.halt_reason = halted[0]
             response.halt_time.CopyFrom(timestamp_of_us(halted[1]))
-        elif desk.ledger.poisoned is not None:
-            response.halt_reason = "seal"
-        elif desk.ledger.clock_problem is not None:
-            response.halt_reason = "clock"
-        response.serving = not response.halt_reason
+        response.halt_reason = next((reason for reason in _TOLD_FIRST if reason in reasons), "")
+        response.serving = not reasons
         return response
 
     def ListDomains(

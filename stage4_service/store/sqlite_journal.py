@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar, cast
 import apsw
 
 from servicekit.clock import Clock
-from servicekit.store.errors import ClockStepped, StoreError
+from servicekit.store.errors import ClockStepped, DiskLow, StoreError
 from servicekit.store.ledger import Ledger, Reader, TreeHead, Turn, Urgency
 from stage4_service.audit import (
     MAY_HAVE_BEEN_ADMITTED,
@@ -78,6 +78,7 @@ class SqliteJournal:
         *,
         clock: Clock,
         commit_timeout_s: float,
+        reserve_bytes: int = 0,
         on_poison: Callable[[StoreError], None] | None = None,
         vouching: Vouching | None = None,
     ) -> SqliteJournal:
@@ -97,6 +98,7 @@ class SqliteJournal:
                 STAGE4_SCHEMA,
                 clock=clock,
                 commit_timeout_s=commit_timeout_s,
+                reserve_bytes=reserve_bytes,
                 on_poison=on_poison,
                 at_least=at_least,
             )
@@ -126,7 +128,7 @@ class SqliteJournal:
         def work(turn: Turn) -> tuple[Stage4AuditEvent, ...]:
             recorded = events
             if opened is not None:
-                _refuse_unbelieved_clock(turn)
+                _refuse_to_begin(turn)
                 if _may_have_been_admitted(turn, opened):
                     recorded = [marked_as_replay(event) for event in events]
             return _record(turn, recorded, opened, ended)
@@ -193,10 +195,14 @@ class SqliteJournal:
             raise JournalUnavailable(str(error)) from error
 
 
-def _refuse_unbelieved_clock(turn: Turn) -> None:
+def _refuse_to_begin(turn: Turn) -> None:
     if turn.clock_problem is not None:
         raise ClockStepped(
             turn.clock_problem, advice="Look at the machine's clock, then start the service again."
+        )
+    if turn.disk_problem is not None:
+        raise DiskLow(
+            turn.disk_problem, advice="Free some of that disk; the service goes on by itself."
         )
 
 

@@ -5,6 +5,7 @@ errors. Only writes, truncations and syncs are counted, in one sequence.
 """
 
 import itertools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,6 +24,7 @@ class Fault(StrEnum):
     EIO = "eio"
     ENOSPC = "enospc"
     SHORT = "short"
+    HANG = "hang"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class FaultyDisk(apsw.VFS):
         self.only_file: str | None = None
         self.failed = False
         self.before_sync: Callable[[], object] = lambda: None
+        # What hangs goes on once this is set, as a disk does that comes back after a minute.
+        self.release = threading.Event()
         super().__init__(self.name, "unix")
 
     def arm(self, fail_at: int | None, fault: Fault, *, forever: bool = False) -> None:
@@ -74,6 +78,9 @@ class FaultyDisk(apsw.VFS):
         if number > self.fail_at and not self.forever:
             return None
         self.failed = True
+        if self.fault is Fault.HANG:
+            self.release.wait(60)
+            return None
         return self.fault
 
     def syncs(self) -> int:

@@ -70,6 +70,7 @@ def stage3_settings(directory: Path, **changes: Any) -> Stage3Settings:
                 "curator": [Role.CURATOR],
             },
             # Tests deny much more than a healthy caller is denied.
+            "disk_reserve_bytes": 1_048_576,
             "denials": Denials(burst=100_000, per_second=0),
             **changes,
         }

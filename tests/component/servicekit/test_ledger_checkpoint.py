@@ -67,7 +67,29 @@ def test_a_reader_in_the_way_of_a_checkpoint_stops_nobody(tmp_path: Path) -> Non
     ledger.close()
 
 
-@pytest.mark.parametrize("fault", Fault)
+@pytest.mark.parametrize("fault", [Fault.ENOSPC, Fault.SHORT])
+def test_a_checkpoint_without_room_is_made_later(tmp_path: Path, fault: Fault) -> None:
+    """All is in the write-ahead log, which goes on; once there is room it is copied as ever."""
+    path = create_ledger(tmp_path)
+    disk = FaultyDisk()
+    ledger = open_ledger(path, vfs=disk.name)
+    disk.only_file = "test.db"
+    disk.arm(3, fault, forever=True)
+    grow(ledger, 20)
+    assert disk.failed
+    assert ledger.poisoned is None
+    assert home(disk) == 0
+    disk.armed = False
+    grow(ledger, 10)
+    ledger.close()
+    assert home(disk) > 0
+    again = open_ledger(path)
+    assert again.head.size == 30
+    again.close()
+    assert verify_log(path).problem is None
+
+
+@pytest.mark.parametrize("fault", [Fault.EIO])
 def test_a_failing_checkpoint_poisons_and_loses_nothing(tmp_path: Path, fault: Fault) -> None:
     """The file could not be written, so the write-ahead log is kept, and all is found in it."""
     path = create_ledger(tmp_path)
