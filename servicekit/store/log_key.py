@@ -63,13 +63,24 @@ def create_log_key(path: Path, seed: bytes) -> None:
     pem = Ed25519PrivateKey.from_private_bytes(seed).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
+    # It appears under its name whole or not at all: a crash leaves a draft that the next attempt
+    # writes anew, and the link replaces nothing.
+    draft = path.with_name(path.name + ".draft")
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, pem)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        os.link(draft, path)
+        draft.unlink()
+        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
     except OSError as error:
         raise LogKeyRefused(
             f"the log's key {path} cannot be made: {error.strerror}",

@@ -280,6 +280,14 @@ def test_a_key_that_is_of_no_use_is_refused(tmp_path: Path, trouble: str) -> Non
     assert told.value.advice
 
 
+def test_a_key_that_a_crash_left_half_made_is_no_obstacle(tmp_path: Path) -> None:
+    """It has another name until it is whole; the next attempt makes it anew."""
+    (tmp_path / "log.key.draft").write_bytes(b"half")
+    create_log_key(tmp_path / "log.key", bytes(32))
+    assert read_log_key(tmp_path / "log.key", ORIGIN).vkey
+    assert [path.name for path in tmp_path.iterdir()] == ["log.key"]
+
+
 def test_the_key_is_the_same_after_it_was_read(tmp_path: Path) -> None:
     """Two reads sign alike, and the line for verifiers stays."""
     create_log_key(tmp_path / "log.key", bytes(32))
