@@ -246,18 +246,7 @@ def build_stage3(
     vouching = Vouching(settings, clock, accept_restored=accept_restored)
     ring = read_key_ring(settings.outcome_key_file, entropy)
     events = EventTally(catalogue.extended(extra.declaration for extra in extra_domains))
-    ledger = vouching.open(
-        lambda at_least: Ledger.open(
-            store,
-            SCHEMA,
-            clock=clock,
-            commit_timeout_s=settings.commit_timeout_s,
-            reserve_bytes=settings.disk_reserve_bytes,
-            on_poison=on_poison,
-            at_least=at_least,
-            vfs=vfs,
-        )
-    )
+    ledger = vouching.open(on_poison=on_poison, vfs=vfs)
     with ExitStack() as opened:
         opened.callback(ledger.close)
         if (problem := ledger.read(state_problem)) is not None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from servicekit.store.checkpoint_copier import CheckpointCopier
+from servicekit.store.ledger import Ledger
 from servicekit.store.vouched import create_checkpoint, open_checkpoint, open_vouched
 from stage3_service.execution.record_restored import RestoredStore, record_restored
 from stage3_service.settings import STORE_FILE
+from stage3_service.store.schema import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
     from servicekit.clock import Clock
     from servicekit.store.checkpoint_file import CheckpointFile
-    from servicekit.store.ledger import Ledger, TreeHead
+    from servicekit.store.errors import StoreError
+    from servicekit.store.ledger import TreeHead
     from servicekit.store.vouched import Doubt
     from stage3_service.audit.journal import Journal
     from stage3_service.settings import Stage3Settings
@@ -51,18 +54,34 @@ class Vouching:
     def __init__(
         self, settings: Stage3Settings, clock: Clock, *, accept_restored: str | None
     ) -> None:
+        self._settings = settings
         self._checkpoint = checkpoint_of(settings)
-        self._interval_s = settings.checkpoint.interval_s
         self._clock = clock
         self._accept_restored = accept_restored
         self._doubt: Doubt | None = None
 
-    def open(self, open_ledger: Callable[[TreeHead | None], Ledger]) -> Ledger:
+    def open(self, *, on_poison: Callable[[StoreError], None] | None, vfs: str | None) -> Ledger:
         """Return the ledger that contains its checkpoint, or the one that is to be accepted.
+
+        `on_poison` and `vfs` as of `Ledger.open`.
 
         Raises:
             StoreError: as `open_vouched` does.
         """
+        settings = self._settings
+
+        def open_ledger(at_least: TreeHead | None) -> Ledger:
+            return Ledger.open(
+                settings.state_dir / STORE_FILE,
+                SCHEMA,
+                clock=self._clock,
+                commit_timeout_s=settings.commit_timeout_s,
+                reserve_bytes=settings.disk_reserve_bytes,
+                on_poison=on_poison,
+                at_least=at_least,
+                vfs=vfs,
+            )
+
         ledger, self._doubt = open_vouched(
             open_ledger, self._checkpoint, accept_restored=self._accept_restored is not None
         )
@@ -80,7 +99,9 @@ class Vouching:
             record_restored(journal, _as_restored(self._doubt), reason=self._accept_restored)
             self._checkpoint.keep_evidence()
         ledger.keep_checkpoint(
-            CheckpointCopier(self._checkpoint, interval_s=self._interval_s, clock=self._clock)
+            CheckpointCopier(
+                self._checkpoint, interval_s=self._settings.checkpoint.interval_s, clock=self._clock
+            )
         )
 
 
