@@ -25,7 +25,7 @@ LOCK := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-head
 PROTOS = $(shell cd protos && find stagegate -name '*.proto' | LC_ALL=C sort)
 
 .PHONY: help setup run up down compose-up compose-run compose-test compose-down test coverage \
-	test-ci test-long check lint types imports protos-current bench wheels proto lock clean
+	test-ci test-long mutation check lint types imports protos-current bench wheels proto lock clean
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -93,6 +93,9 @@ protos-current: $(STAMP)
 	$(call generate_stubs,"$$fresh"); \
 	diff -r --exclude=__pycache__ "$$fresh" protos/gen \
 		|| { echo "protos/gen is not what protos/ generates: run 'make proto' and commit." >&2; exit 1; }
+
+mutation: $(STAMP) ## change each line that decides, and see that a test notices; prints what none did
+	$(RUN) -m tests.mutation $(MODULES)
 
 bench: $(STAMP) ## plans per second and p50 beside a bare two-hop echo of the same run
 	$(RUN) -m bench
