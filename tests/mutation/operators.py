@@ -127,7 +127,8 @@ def _value_changes(node: ast.AST) -> Iterator[tuple[str, _Change]]:
     if isinstance(node, ast.Constant) and type(node.value) in {bool, int}:
         yield "constant", _other_constant
     elif isinstance(node, ast.Return) and node.value is not None:
-        if not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        # What is false already says the same to whoever asks.
+        if not (isinstance(node.value, ast.Constant) and not node.value.value):
             yield "return", _return_none
     elif isinstance(node, ast.If | ast.IfExp):
         if not _is_for_types(node) and isinstance(node.test, ast.Name | ast.Attribute | ast.Call):

@@ -1,4 +1,4 @@
-"""The mutation run itself: it makes the mistakes that it says, and a test that misses one is told."""
+"""The mutation run itself: it makes the mistakes that it says it makes."""
 
 from __future__ import annotations
 

@@ -168,3 +168,22 @@ def test_a_refusal_raised_says_what_the_verdict_says() -> None:
 def test_what_is_no_object_is_refused_before_any_rule(value: Any) -> None:
     """The path is the plan's own, which has no name."""
     assert first_violation(value) == Violation("", "plan is not a JSON object")
+
+
+def test_limits_on_counts_are_inclusive() -> None:
+    """As many as the limit says are lawful; one more is not."""
+    most = {**LAWFUL, "steps": [STEP] * 64, "data_bindings": [BINDING] * 64}
+    assert first_violation(most) is None
+    assert first_violation({**most, "steps": [STEP] * 65}) == Violation(
+        "steps", "must hold at most 64 steps"
+    )
+    assert first_violation({**most, "data_bindings": [BINDING] * 65}) == Violation(
+        "data_bindings", "must hold at most 64 bindings"
+    )
+
+
+@pytest.mark.parametrize("path", ["`a`b", "`a`bc", "`a``", "a`b", "`a`.`", "`a` .b"])
+def test_text_behind_a_closing_backtick_is_no_path(path: str) -> None:
+    """A segment ends at a dot or at the end."""
+    violation = told(put("data_bindings", 0, "target_path", value=path))
+    assert violation == Violation("data_bindings[0].target_path", "must be dot-separated segments")

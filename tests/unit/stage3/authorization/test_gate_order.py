@@ -180,3 +180,18 @@ def test_a_long_life_is_for_exactly_the_plan_and_its_steps(
     bound = grants.token(plan_digest=grants.DIGEST, max_invocations=2, lifetime_s=lifetime_s)
     denial = decide_token(grants.facts(bound, plan_digest=digest, steps=steps))
     assert (None if denial is None else denial.reason.value) == reason
+
+
+def test_a_long_life_without_a_plan_is_not_bound_whatever_its_invocations() -> None:
+    """As many invocations as the plan has steps are no binding to the plan."""
+    unbound = grants.token(max_invocations=2)
+    denial = decide_token(grants.facts(unbound, steps=2, ordinary_lifetime_s=300))
+    assert denial is not None
+    assert denial.reason.value == "plan_not_bound"
+    assert decide_token(grants.facts(unbound, steps=2, ordinary_lifetime_s=600)) is None
+
+
+def test_facts_that_are_printed_show_no_key() -> None:
+    """What is presented is worth as much as the credential to whoever can look it up."""
+    facts = grants.facts(presented_key=b"presented key")
+    assert "presented key" not in repr(facts)
