@@ -187,3 +187,31 @@ def test_text_behind_a_closing_backtick_is_no_path(path: str) -> None:
     """A segment ends at a dot or at the end."""
     violation = told(put("data_bindings", 0, "target_path", value=path))
     assert violation == Violation("data_bindings[0].target_path", "must be dot-separated segments")
+
+
+@pytest.mark.parametrize(
+    "expected", ["string", "integer", "number", "boolean", "object", "array", "null"]
+)
+def test_each_type_that_may_be_expected_is_lawful(expected: str) -> None:
+    """By its exact name."""
+    assert told(put("data_bindings", 0, "expected_type", value=expected)) is None
+    assert told(put("data_bindings", 0, "expected_type", value=expected.upper())) is not None
+
+
+def test_a_step_just_behind_the_last_is_no_step() -> None:
+    """Indexes end one before the number of steps."""
+    violation = told(put("data_bindings", 0, "target_step", value=2))
+    assert violation == Violation("data_bindings[0].target_step", "names no step of this plan")
+
+
+def test_limits_on_texts_and_paths_are_inclusive() -> None:
+    """As many bytes or segments as the limit says are lawful; one more is not."""
+    most = LIMITS.max_identifier_bytes
+    assert told(put("user_id", value="x" * most)) is None
+    assert told(put("user_id", value="x" * (most + 1))) is not None
+    path = put("data_bindings", 0, "target_path", value="x" * LIMITS.max_path_bytes)
+    assert told(path) is None
+    segments = LIMITS.max_path_segments
+    assert told(put("data_bindings", 0, "source_path", value=".".join("a" * segments))) is None
+    longer = put("data_bindings", 0, "source_path", value=".".join("a" * (segments + 1)))
+    assert told(longer) is not None

@@ -275,3 +275,10 @@ def test_a_copy_is_equal_and_shares_no_container(value: Any) -> None:
     copied = copy_json(value)
     assert copied == value
     assert not set(containers(copied)) & set(containers(value))
+
+
+@pytest.mark.parametrize("text", [".a", ".", "..", ".`a`", "a..b", "a."])
+def test_a_segment_that_is_empty_is_refused_wherever_it_stands(text: str) -> None:
+    """Also where the path begins with its separator."""
+    with pytest.raises(PathInvalid, match="empty segment"):
+        parse_path(text)
