@@ -353,3 +353,15 @@ def test_resolving_agrees_with_the_plainest_resolving(
         assert resolved.json_bytes == rfc8785.dumps(expected)
         assert parse(resolved.json_bytes, LIMITS).value == expected
     assert (parameters, outputs) == before
+
+
+def test_of_two_reasons_not_to_fill_the_earlier_one_is_told() -> None:
+    """Another step before a missing output; the wrong type before the wrong size."""
+    step = Step(1, "text", "upper", {}, b"{}")
+    elsewhere = Binding(0, 0, parse_path("a"), 2, parse_path("b"), None)
+    with pytest.raises(BindingUnresolved, match="fills step 2"):
+        resolve_bindings(step, [elsewhere], {}, LIMITS)
+    large: list[Any] = ["x" * 70_000] * 5
+    mistyped = Binding(0, 0, parse_path("a"), 1, parse_path("b"), JsonType.STRING)
+    with pytest.raises(BindingUnresolved, match="not of type"):
+        resolve_bindings(step, [mistyped], {0: {"a": large}}, LIMITS)
