@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stage3_service.settings import STORE_FILE
 from tests.crash.forked import ForkServer, fork_server
 from tests.crash.ptrace import CannotTrace
 from tests.crash.world import World, running_world
@@ -34,7 +35,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
 @pytest.fixture
 def careless_server(tmp_path: Path) -> Iterator[ForkServer]:
     """Fork services whose disk says `synced` before it has written."""
-    with skipping_aloud(), fork_server(tmp_path, lazy_disk=True) as running:
+    with skipping_aloud(), fork_server(tmp_path, lags="-wal") as running:
+        yield running
+
+
+@pytest.fixture
+def hasty_server(tmp_path: Path) -> Iterator[ForkServer]:
+    """Fork services that drop their write-ahead log before its content is in Stage-3's store."""
+    with skipping_aloud(), fork_server(tmp_path, lags=STORE_FILE) as running:
         yield running
 
 

@@ -17,9 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from servicekit.clock import SystemClock
-from stage3_service.bootstrap import create_state
-from stage3_service.settings import Stage3Settings
+from stage3_service.cli.application import main as stage3
 from stage4_service.cli.application import main as stage4
 from tests.crash import ptrace
 from tests.crash.points import KillPoint
@@ -31,31 +29,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-def _serve_stage3(directory: str, effects_file: str) -> int:
-    return serve_stage3(Path(directory), Path(effects_file))
-
-
-def _init_stage3(directory: str) -> int:
-    settings = Stage3Settings.model_validate_json((Path(directory) / "stage3.json").read_bytes())
-    create_state(settings, clock=SystemClock())
-    return 0
-
-
-def _serve_stage4(config_file: str) -> int:
-    sys.argv = ["stage4", "serve", "--config", config_file, "--json"]
-    return stage4()
-
-
 def _nothing() -> int:
     return 0
 
 
+def _serve_stage3(directory: str, effects_file: str) -> int:
+    return serve_stage3(Path(directory), Path(effects_file))
+
+
+def _stage3(*arguments: str) -> int:
+    sys.argv = ["stage3", *arguments]
+    return stage3()
+
+
+def _stage4(*arguments: str) -> int:
+    sys.argv = ["stage4", *arguments]
+    return stage4()
+
+
 PROGRAMS: Mapping[str, Callable[..., int]] = {
     "nothing": _nothing,
-    "stage3": _serve_stage3,
-    "stage3 init": _init_stage3,
-    "stage4": _serve_stage4,
+    "serve stage3": _serve_stage3,
+    "stage3": _stage3,
+    "stage4": _stage4,
 }
+"""What can be run: the two command lines, and a Stage-3 with the trial domain in it."""
 
 
 class ForkServer:
@@ -132,13 +130,13 @@ class ForkServer:
         return True
 
     def _start(
-        self, *, program: str, arguments: list[str], log: str, lazy_disk: bool, point: Any
+        self, *, program: str, arguments: list[str], log: str, lags: str, point: Any
     ) -> None:
         go, let_go = os.pipe()
         said, say = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _become(program, arguments, log, go, say, lazy_disk=lazy_disk)
+            _become(program, arguments, log, go, say, lags=lags)
         os.close(go)
         os.close(say)
         self._said, self._line = said, b""
@@ -162,9 +160,7 @@ class ForkServer:
         os.write(1, json.dumps({"event": event, **facts}).encode() + b"\n")
 
 
-def _become(
-    program: str, arguments: list[str], log: str, go: int, say: int, *, lazy_disk: bool
-) -> None:
+def _become(program: str, arguments: list[str], log: str, go: int, say: int, *, lags: str) -> None:
     """Be the program, in the child, once its tracer holds it."""
     os.read(go, 1)
     signal.set_wakeup_fd(-1)
@@ -175,7 +171,7 @@ def _become(
     os.dup2(written, 2)
     os.closerange(3, 256)
     code = 1
-    disk = LazyDisk() if lazy_disk else None  # SQLite forgets a disk that nobody holds
+    disk = LazyDisk(lags) if lags else None  # SQLite forgets a disk that nobody holds
     try:
         if disk is not None:
             disk.make_default()

@@ -37,8 +37,8 @@ class Ended:
 class ForkServer:
     """Run one service at a time, each forked from a process that has imported it."""
 
-    def __init__(self, errors: Path, *, lazy_disk: bool = False) -> None:
-        self._lazy_disk = lazy_disk
+    def __init__(self, errors: Path, *, lags: str = "") -> None:
+        self._lags = lags
         with errors.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.crash.fork_server"],
@@ -63,19 +63,42 @@ class ForkServer:
 
         `point` counts from its birth. `on_real_disk` leaves the lazy disk of a control out.
         """
-        self._command(
-            do="start",
-            program=program,
-            arguments=[str(argument) for argument in arguments],
-            log=str(log),
-            lazy_disk=self._lazy_disk and not on_real_disk,
-            point=_spelled(point),
-        )
+        self._begin(program, arguments, log, point, on_real_disk=on_real_disk)
         event = self._next()
         if event["event"] == "said":
             said: dict[str, Any] = json.loads(event["line"])
             return said
         return self._ended(event)
+
+    def run(
+        self,
+        program: str,
+        arguments: Sequence[object],
+        log: Path,
+        *,
+        point: KillPoint | None = None,
+    ) -> Ended:
+        """Run a program that ends by itself, or at the point."""
+        self._begin(program, arguments, log, point, on_real_disk=False)
+        return self.ended()
+
+    def _begin(
+        self,
+        program: str,
+        arguments: Sequence[object],
+        log: Path,
+        point: KillPoint | None,
+        *,
+        on_real_disk: bool,
+    ) -> None:
+        self._command(
+            do="start",
+            program=program,
+            arguments=[str(argument) for argument in arguments],
+            log=str(log),
+            lags="" if on_real_disk else self._lags,
+            point=_spelled(point),
+        )
 
     def arm(self, point: KillPoint | None) -> None:
         """Count from the next arrival on; return once no call can escape the count."""
@@ -85,8 +108,12 @@ class ForkServer:
 
     def kill(self) -> Ended:
         """Kill what runs, if it still does, and return how it ended."""
-        self._command(do="kill")
+        self.strike()
         return self.ended()
+
+    def strike(self) -> None:
+        """Kill what runs, from any thread; `kill` says afterwards how it ended."""
+        self._command(do="kill")
 
     def ended(self) -> Ended:
         """Wait until what runs has ended."""
@@ -124,15 +151,18 @@ def _spelled(point: KillPoint | None) -> list[object] | None:
 
 
 @contextmanager
-def fork_server(directory: Path, *, lazy_disk: bool = False) -> Iterator[ForkServer]:
+def fork_server(directory: Path, *, lags: str = "") -> Iterator[ForkServer]:
     """Run a fork server whose own errors go below `directory`, and end it in any case.
+
+    Services run on a disk that is one sync behind in files of names that end in `lags`, where it
+    is given.
 
     Raises:
         CannotTrace: no process can be traced here.
     """
-    server = ForkServer(directory / "fork-server.log", lazy_disk=lazy_disk)
+    server = ForkServer(directory / "fork-server.log", lags=lags)
     try:
-        server.start("nothing", [], directory / "nothing.log")
+        server.run("nothing", [], directory / "nothing.log")
         yield server
     finally:
         server.close()

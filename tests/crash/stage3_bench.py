@@ -42,6 +42,7 @@ class Stage3Bench:
     directory: Path
     server: ForkServer
     world: World
+    recovered_plans: int = 0
     settings: Any = field(init=False)
     _seen: int = field(init=False)
 
@@ -75,7 +76,7 @@ class Stage3Bench:
     ) -> dict[str, Any] | Ended:
         """Start the service; see `ForkServer.start`."""
         return self.server.start(
-            "stage3",
+            "serve stage3",
             [self.directory, self.directory / "effects"],
             self.directory / "log",
             point=point,
@@ -87,6 +88,7 @@ class Stage3Bench:
         """Run the service, and close what speaks to it."""
         said = self.start(on_real_disk=on_real_disk)
         assert isinstance(said, dict), (said, (self.directory / "log").read_text())
+        self.recovered_plans = said["recovered_plans"]
         listeners = {
             name: SimpleNamespace(address=said[name]) for name in ("plans", "operators", "probes")
         }
@@ -115,8 +117,13 @@ class Interrupted:
     revocation_told: bool
 
 
-def interrupt_plan(bench: Stage3Bench, shape: Shape, point: KillPoint | None) -> Interrupted:
-    """Run a plan on a fresh Stage-3 and kill it at the point, or once it has answered."""
+def interrupt_plan(
+    bench: Stage3Bench, shape: Shape, point: KillPoint | None, *, by_effect: bool = False
+) -> Interrupted:
+    """Run a plan on a fresh Stage-3 and kill it at the point, or once it has answered.
+
+    `by_effect` kills it while the domain elsewhere has the plan's first effect.
+    """
     told_revoked = False
     bench.create()
     with bench.running() as stage3:
@@ -125,6 +132,8 @@ def interrupt_plan(bench: Stage3Bench, shape: Shape, point: KillPoint | None) ->
 
         def revoke(key: str) -> None:
             nonlocal told_revoked
+            if by_effect:
+                bench.server.strike()
             if shape.revoked_in is not None and key.endswith(f"/{shape.revoked_in}"):
                 try:
                     stage3.revoke(token.token.token_id)

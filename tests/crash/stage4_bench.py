@@ -105,12 +105,23 @@ class Stage4Bench:
         """Create the store."""
         init_store(self.settings, clock=SystemClock())
 
+    def start(
+        self, *, point: KillPoint | None = None, on_real_disk: bool = False
+    ) -> dict[str, Any] | Ended:
+        """Start the service; see `ForkServer.start`."""
+        return self.server.start(
+            "stage4",
+            ["serve", "--config", self._config, "--json"],
+            self.directory / "log",
+            point=point,
+            on_real_disk=on_real_disk,
+        )
+
     @contextmanager
     def running(self, *, on_real_disk: bool = False) -> Iterator[Stage4UnderTest]:
         """Run the service, and close what speaks to it."""
-        log = self.directory / "log"
-        said = self.server.start("stage4", [self._config], log, on_real_disk=on_real_disk)
-        assert isinstance(said, dict), (said, log.read_text())
+        said = self.start(on_real_disk=on_real_disk)
+        assert isinstance(said, dict), (said, (self.directory / "log").read_text())
         service: Any = SimpleNamespace(addresses=SimpleNamespace(**said["listeners"]))
         stage4 = Stage4UnderTest(service, pki())
         try:
@@ -132,8 +143,13 @@ class Unanswered:
     effects_before: list[str]
 
 
-def interrupt_submission(bench: Stage4Bench, shape: Shape, point: KillPoint | None) -> Unanswered:
-    """Submit a plan to a fresh Stage-4 and kill it at the point, or once it has answered."""
+def interrupt_submission(
+    bench: Stage4Bench, shape: Shape, point: KillPoint | None, *, by_effect: bool = False
+) -> Unanswered:
+    """Submit a plan to a fresh Stage-4 and kill it at the point, or once it has answered.
+
+    `by_effect` kills it while the domain elsewhere has the plan's first effect.
+    """
     bench.create()
     below = bench.below
     effects_before = below.effects()
@@ -143,6 +159,8 @@ def interrupt_submission(bench: Stage4Bench, shape: Shape, point: KillPoint | No
     document = plan_document(token.token_hash, *shape.steps, **changes)
 
     def revoke(key: str) -> None:
+        if by_effect:
+            bench.server.strike()
         if shape.revoked_in is not None and key.endswith(f"/{shape.revoked_in}"):
             below.stage3.revoke(token.token.token_id)
 
@@ -153,6 +171,7 @@ def interrupt_submission(bench: Stage4Bench, shape: Shape, point: KillPoint | No
         bench.server.arm(point)
         told = stage4.execute(document, request_id=request_id)
         ended = bench.server.kill()
+        below.world.on_effect = lambda _key: None
     return Unanswered(
         shape, document, request_id, token.token.token_id, told, ended, effects_before
     )

@@ -25,7 +25,8 @@ PLAN_ARRIVES = "recvmsg"
 class Tracer:
     """Trace one process. `trail` names the calls of the window, in the order they were entered.
 
-    The window opens at the entry of `opens_at`, or with `arm` where that is None.
+    The window opens at the entry of `opens_at`, or where that is None as soon as every thread is
+    counted.
     """
 
     pid: int
@@ -71,7 +72,7 @@ class Tracer:
         self._threads.add(thread)
         try:
             stop = ptrace.read_stop(thread, status)
-            if self._armed and stop.entered is not None:
+            if self.is_armed and stop.entered is not None:
                 self._count(stop.entered)
             ptrace.resume(thread, stop, to_system_calls=self._armed)
         except ProcessLookupError:

@@ -1,12 +1,13 @@
 """A disk that says "synced" before it has written: the failing control of tests that kill.
 
-What SQLite writes to a write-ahead log stays in this process's memory until the sync after the one
-that should have written it, so every kill loses the last commit, and the service believes that it
-is durable.
+What SQLite writes to a file stays in this process's memory until the sync after the one that should
+have written it; this process reads what it wrote. Where that file is a write-ahead log, every kill
+loses the last commit, and the service believes that it is durable.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import apsw
@@ -14,11 +15,20 @@ import apsw
 __all__ = ["LazyDisk"]
 
 
-class LazyDisk(apsw.VFS):
-    """Run one sync behind, for every store that is opened after `make_default`."""
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A write at an offset, or where there is no data, a truncation to it."""
 
-    def __init__(self) -> None:
-        self.writers: dict[str, _LazyFile] = {}
+    offset: int
+    data: bytes | None = None
+
+
+class LazyDisk(apsw.VFS):
+    """Run one sync behind in files of names that end in `lags`, opened after `make_default`."""
+
+    def __init__(self, lags: str) -> None:
+        self.lags = lags
+        self.owed: dict[str, list[_Change]] = {}
 
     def make_default(self) -> None:
         """Take the place of the real disk in this process, which ends with it."""
@@ -30,53 +40,56 @@ class LazyDisk(apsw.VFS):
 
 
 class _LazyFile(apsw.VFSFile):
+    """One file. What is owed to it is shared by all who have it open; only a writer pays."""
+
     def __init__(self, disk: LazyDisk, name: Any, flags: list[int]) -> None:
         super().__init__("unix", name, flags)
-        self._disk = disk
-        self._path = str(name.filename() if isinstance(name, apsw.URIFilename) else name or "")
-        self._is_log = self._path.endswith("-wal")
-        self._synced: list[tuple[bytes, int]] = []
-        self._written: list[tuple[bytes, int]] = []
+        path = str(name.filename() if isinstance(name, apsw.URIFilename) else name or "")
+        self._lags = path.endswith(disk.lags)
+        self._owed = disk.owed.setdefault(path, [])
+        self._synced = 0
 
     def xWrite(self, data: bytes, offset: int) -> None:
-        if not self._is_log:
-            super().xWrite(data, offset)
-            return
-        self._disk.writers[self._path] = self
-        self._written.append((bytes(data), offset))
+        self._do(_Change(offset, bytes(data)))
+
+    def xTruncate(self, newsize: int) -> None:
+        self._do(_Change(newsize))
 
     def xSync(self, flags: int) -> None:
-        if self._is_log:
-            self._write_out(self._synced)
-            self._synced, self._written = self._written, []
+        for change in self._owed[: self._synced]:
+            self._make(change)
+        del self._owed[: self._synced]
+        self._synced = len(self._owed)
         super().xSync(flags)
 
     def xRead(self, amount: int, offset: int) -> bytes:
-        self._catch_up()
-        return super().xRead(amount, offset)
+        found = bytearray(super().xRead(amount, offset))
+        for change in self._owed:
+            start = change.offset - offset
+            if change.data is None:
+                del found[max(0, start) :]
+            elif start < amount and start + len(change.data) > 0:
+                data = change.data[max(0, -start) : amount - start]
+                start = max(0, start)
+                found.extend(bytes(max(0, start - len(found))))
+                found[start : start + len(data)] = data
+        return bytes(found)
 
     def xFileSize(self) -> int:
-        self._catch_up()
-        return super().xFileSize()
+        size = super().xFileSize()
+        for change in self._owed:
+            end = change.offset + len(change.data or b"")
+            size = end if change.data is None else max(size, end)
+        return size
 
-    def xTruncate(self, newsize: int) -> None:
-        self._catch_up()
-        super().xTruncate(newsize)
+    def _do(self, change: _Change) -> None:
+        if self._lags:
+            self._owed.append(change)
+        else:
+            self._make(change)
 
-    def xClose(self) -> None:
-        if self._disk.writers.get(self._path) is self:
-            self._catch_up()
-            del self._disk.writers[self._path]
-        super().xClose()
-
-    def _catch_up(self) -> None:
-        """Write all of it, because somebody looks."""
-        writer = self._disk.writers.get(self._path)
-        if writer is not None:
-            writer._write_out(writer._synced)
-            writer._write_out(writer._written)
-
-    def _write_out(self, writes: list[tuple[bytes, int]]) -> None:
-        for data, offset in writes:
-            super().xWrite(data, offset)
-        writes.clear()
+    def _make(self, change: _Change) -> None:
+        if change.data is None:
+            super().xTruncate(change.offset)
+        else:
+            super().xWrite(change.data, change.offset)

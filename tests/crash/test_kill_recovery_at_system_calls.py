@@ -1,0 +1,155 @@
+"""kill -9 of a service while it recovers from kill -9: the next start finds what that one found.
+
+Each point: a service killed while a domain has a plan's first effect, its next start killed at a
+system call between its birth and its first word, and a third start that is judged as the second
+would have been.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.crash.forked import Ended
+from tests.crash.points import KillPoint
+from tests.crash.shapes import LOST
+from tests.crash.stage3_bench import Interrupted, Stage3Bench, interrupt_plan, judge_plan
+from tests.crash.stage4_bench import (
+    Below,
+    Stage4Bench,
+    Unanswered,
+    interrupt_submission,
+    judge_submission,
+    running_below,
+)
+from tests.crash.tally import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.crash.forked import ForkServer
+    from tests.crash.tally import Experiment
+    from tests.crash.world import World
+
+
+AROUND_THE_COPY = [KillPoint(number, "write") for number in range(1, 17)]
+"""Where a start has emptied the write-ahead log, and fills it with zeros."""
+
+
+@pytest.fixture(scope="module")
+def below(tmp_path_factory: pytest.TempPathFactory, world: World) -> Iterator[Below]:
+    """Run the Stage-3 that Stage-4 calls."""
+    with running_below(tmp_path_factory.mktemp("below"), world) as running:
+        yield running
+
+
+def stage3_recovery(server: ForkServer, world: World) -> Experiment:
+    """Return what kills Stage-3 while it closes a plan."""
+
+    def experiment(directory: Path, point: KillPoint) -> tuple[Ended, Callable[[], str]]:
+        bench = Stage3Bench(directory, server, world)
+        left = interrupt_plan(bench, LOST, None, by_effect=True)
+        return killed(bench, point), partial(judge, bench, left)
+
+    def judge(bench: Stage3Bench, left: Interrupted) -> str:
+        row = judge_plan(bench, left)
+        assert row == "in doubt"
+        return "closed by the last start" if bench.recovered_plans else "closed before the kill"
+
+    return experiment
+
+
+def stage4_recovery(server: ForkServer, below: Below) -> Experiment:
+    """Return what kills Stage-4 while it closes a plan."""
+
+    def experiment(directory: Path, point: KillPoint) -> tuple[Ended, Callable[[], str]]:
+        bench = Stage4Bench(directory, server, below)
+        left = interrupt_submission(bench, LOST, None, by_effect=True)
+        return killed(bench, point), partial(judge, bench, left)
+
+    def judge(bench: Stage4Bench, left: Unanswered) -> str:
+        row = judge_submission(bench, left)
+        assert row == "unknown"
+        return row
+
+    return experiment
+
+
+def killed(bench: Stage3Bench | Stage4Bench, point: KillPoint) -> Ended:
+    """Start a service and kill it at the point, or once it serves."""
+    said = bench.start(point=point)
+    return said if isinstance(said, Ended) else bench.server.kill()
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(900)
+def test_a_recovery_of_stage3_that_is_killed_is_done_by_the_next_start(
+    server: ForkServer,
+    world: World,
+    tmp_path: Path,
+    record_property: Callable[[str, str], None],
+) -> None:
+    """The plan is closed once, as in doubt, whichever start got as far."""
+    tally = Tally(tmp_path)
+    tally.run_all(stage3_recovery(server, world), every=8)
+    assert tally.violations == []
+    assert set(tally.rows) == {"closed by the last start", "closed before the kill"}
+    record_property("figure", tally.figure("Stage-3, recovering"))
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(900)
+def test_a_recovery_of_stage4_that_is_killed_is_done_by_the_next_start(
+    server: ForkServer,
+    below: Below,
+    tmp_path: Path,
+    record_property: Callable[[str, str], None],
+) -> None:
+    """The plan is closed once, as unknown, whichever start got as far."""
+    tally = Tally(tmp_path)
+    tally.run_all(stage4_recovery(server, below), every=8)
+    assert tally.violations == []
+    below.verify()
+    record_property("figure", tally.figure("Stage-4, recovering"))
+
+
+@pytest.mark.long
+def test_every_call_of_both_recoveries(
+    server: ForkServer,
+    world: World,
+    below: Below,
+    tmp_path: Path,
+    record_property: Callable[[str, str], None],
+) -> None:
+    """Every system call between birth and first word; prints how many there were."""
+    for service, experiment in (
+        ("Stage-3", stage3_recovery(server, world)),
+        ("Stage-4", stage4_recovery(server, below)),
+    ):
+        directory = tmp_path / service
+        directory.mkdir()
+        tally = Tally(directory)
+        tally.run_all(experiment)
+        assert tally.violations == []
+        record_property("figure", tally.figure(f"{service}, recovering, every call"))
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(900)
+def test_a_log_that_is_dropped_before_it_is_copied_is_noticed(
+    hasty_server: ForkServer,
+    world: World,
+    tmp_path: Path,
+    record_property: Callable[[str, str], None],
+) -> None:
+    """The control: a start that empties the write-ahead log before the store holds it.
+
+    The points are those between that and the next reading of the store.
+    """
+    tally = Tally(tmp_path)
+    tally.run(stage3_recovery(hasty_server, world), AROUND_THE_COPY)
+    assert tally.violations != []
+    record_property("figure", tally.figure("control: Stage-3 recovering, its store a sync behind"))
