@@ -11,6 +11,7 @@ from pathlib import Path
 
 from servicekit.cli.failure import CommandFailed
 from servicekit.cli.output import emit, print_table, say
+from servicekit.new_file import new_file
 from servicekit.process import ExitCode
 
 
@@ -55,8 +56,8 @@ def init_service(
 def _write_new(path: Path, text: str) -> Path:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with new_file(path, mode=0o644) as draft:
+            draft.write_text(text, encoding="utf-8")
     except FileExistsError:
         raise CommandFailed(
             ExitCode.REFUSED,

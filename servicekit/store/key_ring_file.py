@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from servicekit.new_file import new_file
 from servicekit.store.errors import KeyRefused
 from servicekit.store.key_ring import KEY_BYTES, KeyRing, key_id_of
 
@@ -28,12 +29,20 @@ def read_key_ring(path: Path, entropy: Callable[[int], bytes]) -> KeyRing:
 
 
 def create_key_ring(path: Path, entropy: Callable[[int], bytes]) -> None:
-    """Create a ring of one new key, mode 0600, durable on return.
+    """Create a ring of one new key, mode 0600, whole and durable on return or not there.
 
     Raises:
         KeyRefused: something is there already, or the file cannot be made.
     """
-    _write_new(path, _HEAD + _line(entropy), path)
+    try:
+        with new_file(path) as draft:
+            draft.write_bytes(_HEAD + _line(entropy))
+    except FileExistsError:
+        raise KeyRefused(
+            f"{path} exists already", advice="Use it as it is; keys are never replaced."
+        ) from None
+    except OSError as error:
+        raise _refused(path, error) from None
 
 
 def add_key(path: Path, entropy: Callable[[int], bytes]) -> tuple[str, str]:
@@ -51,7 +60,7 @@ def add_key(path: Path, entropy: Callable[[int], bytes]) -> tuple[str, str]:
     draft = path.with_name(path.name + ".new")
     if content and not content.endswith(b"\n"):
         content += b"\n"
-    _write_new(draft, content + line, path)
+    _write_draft(draft, content + line)
     try:
         draft.replace(path)
         _sync_folder(path)
@@ -110,23 +119,21 @@ def _line(entropy: Callable[[int], bytes]) -> bytes:
     return entropy(KEY_BYTES).hex().encode() + b"\n"
 
 
-def _write_new(path: Path, content: bytes, wanted: Path) -> None:
+def _write_draft(draft: Path, content: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+        with os.fdopen(os.open(draft, flags, 0o600), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(path)
+        _sync_folder(draft)
     except FileExistsError:
         raise KeyRefused(
-            f"{path} exists already",
-            advice="Use it as it is; keys are never replaced."
-            if path == wanted
-            else "Another change is under way, or one was interrupted: then remove this file.",
+            f"{draft} exists already",
+            advice="Another change is under way, or one was interrupted: then remove this file.",
         ) from None
     except OSError as error:
-        raise _refused(path, error) from None
+        raise _refused(draft, error) from None
 
 
 def _sync_folder(path: Path) -> None:

@@ -14,9 +14,13 @@ import os
 import select
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from servicekit.cli import first_start
+from servicekit.store import key_ring_file
+from stage3_service.adapters.builtin import notebook_file
 from stage3_service.cli.application import main as stage3
 from stage4_service.cli.application import main as stage4
 from tests.crash import ptrace
@@ -26,7 +30,7 @@ from tests.fakes.lazy_disk import LazyDisk
 from tests.harness.serve_stage3 import main as serve_stage3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 def _nothing() -> int:
@@ -42,6 +46,19 @@ def _stage3(*arguments: str) -> int:
     return stage3()
 
 
+def _stage3_in_place(*arguments: str) -> int:
+    """Be a Stage-3 that makes its files where they belong: the failing control of `init`."""
+
+    @contextmanager
+    def in_place(path: Path, *, mode: int = 0o600) -> Iterator[Path]:
+        path.touch(mode, exist_ok=False)
+        yield path
+
+    for module in (first_start, key_ring_file, notebook_file):
+        vars(module)["new_file"] = in_place
+    return _stage3(*arguments)
+
+
 def _stage4(*arguments: str) -> int:
     sys.argv = ["stage4", *arguments]
     return stage4()
@@ -51,9 +68,10 @@ PROGRAMS: Mapping[str, Callable[..., int]] = {
     "nothing": _nothing,
     "serve stage3": _serve_stage3,
     "stage3": _stage3,
+    "stage3 in place": _stage3_in_place,
     "stage4": _stage4,
 }
-"""What can be run: the two command lines, and a Stage-3 with the trial domain in it."""
+"""What can be run: the two command lines, a Stage-3 with the trial domain in it, and a control."""
 
 
 class ForkServer:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import apsw
 
+from servicekit.new_file import new_file
+
 APPLICATION_ID = 0x5347_4E42
 """Marks the file as a notebook ("SGNB"), so that no other database is taken for one."""
 
@@ -46,7 +48,7 @@ class NotebookExists(NotebookRefused):
 
 
 def create_notebook(path: Path) -> None:
-    """Create an empty notebook, readable by its owner only and durable in its directory.
+    """Create an empty notebook, readable by its owner only, whole and durable or not there.
 
     Raises:
         NotebookExists: the path is taken; nothing was changed.
@@ -54,23 +56,27 @@ def create_notebook(path: Path) -> None:
 
     """
     try:
-        # Exclusive creation both claims the path and sets the mode before a byte is in the file.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with new_file(path) as draft:
+            for suffix in ("-wal", "-shm", "-journal"):
+                draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+            _fill(draft)
     except FileExistsError:
         raise NotebookExists(path, "the file exists", "keep it, or move it away first") from None
     except OSError as error:
         raise NotebookRefused(
             path, f"cannot be created ({error.strerror})", "check the directory"
         ) from error
-    connection = apsw.Connection(os.fspath(path))
+
+
+def _fill(draft: Path) -> None:
+    connection = apsw.Connection(os.fspath(draft))
     try:
-        _apply_durability(path, connection)
+        _apply_durability(draft, connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute(_SCHEMA)
     finally:
         connection.close()
-    _sync_directory(path.parent)
 
 
 def open_notebook(path: Path) -> apsw.Connection:
@@ -115,12 +121,3 @@ def _require(
 ) -> None:
     if connection.pragma(pragma) != answer:
         raise NotebookRefused(path, f"the file {description}", "name another file")
-
-
-def _sync_directory(directory: Path) -> None:
-    # Without this a power loss may forget the file's name, and with it every note inside.
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
