@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from servicekit.ijson import JsonLimits, JsonRefused, JsonValue, parse
 from stage3_service.adapters.builtin import notebook, text
+from stage3_service.adapters.builtin.catalogue import PURE_DOMAINS
 from stage3_service.adapters.json_schema import compile_schema
 from stage3_service.domains.declaration import Catalogue, DomainDeclaration, MethodDeclaration
 from stage3_service.domains.declarations_reading import DeclarationsRefused
@@ -26,7 +27,11 @@ MAX_FILE_BYTES = 1_048_576
 """A mebibyte declares thousands of methods; a larger file is another file by mistake."""
 
 BUILTIN_METHODS: Mapping[str, Mapping[str, MethodDeclaration]] = MappingProxyType(
-    {"text": text.DECLARATIONS, "notebook": notebook.DECLARATIONS}
+    {
+        "text": text.DECLARATIONS,
+        "notebook": notebook.DECLARATIONS,
+        **{name: domain.declarations for name, domain in PURE_DOMAINS.items()},
+    }
 )
 """What each builtin domain declares by itself."""
 
@@ -37,7 +42,7 @@ _LIMITS = JsonLimits(max_bytes=MAX_FILE_BYTES)
 
 
 def builtin_catalogue() -> Catalogue:
-    """Return the catalogue served without a file: both builtin domains, with all their methods."""
+    """Return the catalogue served without a file: every builtin domain, with all its methods."""
     return Catalogue(
         DomainDeclaration(name, BUILTIN_ADAPTER, name, methods)
         for name, methods in BUILTIN_METHODS.items()

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from stage3_service.adapters.bounded_call import DEFAULT_MAX_ABANDONED, BoundedCall, OnLate
+from stage3_service.adapters.builtin.catalogue import PURE_DOMAINS
 from stage3_service.adapters.builtin.notebook import Notebook
 from stage3_service.adapters.builtin.notebook_file import create_notebook, open_notebook
 from stage3_service.adapters.builtin.text import TextDomain
@@ -23,6 +24,7 @@ from stage3_service.adapters.grpc_domain import Dialer
 from stage3_service.adapters.shielded_call import OnRaised
 from stage3_service.domains.declaration import Catalogue, DomainDeclaration
 from stage3_service.domains.definition import Describing
+from stage3_service.domains.parse_declarations import BUILTIN_ADAPTER
 from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
 from stage3_service.domains.parse_mcp_domain import MCP_ADAPTER
 from stage3_service.domains.port import Domain
@@ -146,6 +148,10 @@ def open_domains(
                 # nearly all of their time is spent holding the interpreter, so a caller waiting
                 # beside them would not run either. Everything that can wait gets a worker.
                 wrapped[name] = DirectCall(declaration, TextDomain(), on_raised=on_raised)
+                continue
+            pure = PURE_DOMAINS.get(declaration.endpoint or "")
+            if domain is None and declaration.adapter == BUILTIN_ADAPTER and pure is not None:
+                wrapped[name] = DirectCall(declaration, pure, on_raised=on_raised)
                 continue
             if declaration.adapter == GRPC_ADAPTER:
                 if dialer is None:

@@ -23,6 +23,7 @@ app = typer.Typer(
 
 DomainName = Annotated[str, typer.Argument(metavar="NAME", help="A declared domain.")]
 
+_ELSEWHERE = ("grpc", "mcp")
 _COLUMNS = ("domain", "method", "seconds", "bytes", "on repetition", "does")
 
 
@@ -51,15 +52,27 @@ def describe(
     address: ServiceAddress = None,
     as_json: Json = False,
 ) -> None:
-    """Ask a domain elsewhere what it is now, and show what differs from what was accepted."""
+    """Show all that a domain declares; ask one that is elsewhere what it is now, and compare."""
+    from servicekit.cli.failure import CommandFailed
+    from servicekit.process import ExitCode
     from stage3_service.cli.client.operator_client import operator_client
 
     with operator_client(profile, address) as client:
-        shown = client.describe_domain(name)
+        declared = {str(domain["name"]): domain for domain in client.domains()}.get(name)
+        if declared is None:
+            raise CommandFailed(
+                ExitCode.REFUSED,
+                "DOMAIN_UNKNOWN",
+                f"no domain {name} is declared",
+                "List them with `stage3 domain list`.",
+            )
+        shown = client.describe_domain(name) if declared["adapter"] in _ELSEWHERE else None
     if as_json:
-        emit(shown)
+        emit({"domain": declared, "shown": shown})
         return
-    _say_shown(shown)
+    _say_methods(declared)
+    if shown is not None:
+        _say_shown(shown)
 
 
 @app.command("accept")
@@ -104,6 +117,24 @@ def accept(
         return
     already = answer["already_accepted"]
     say(f"{name} was accepted before; nothing changed" if already else f"{name} is accepted")
+
+
+def _say_methods(domain: dict[str, object]) -> None:
+    methods = domain["methods"]
+    assert isinstance(methods, list)  # noqa: S101 - both makers of the document are in sight
+    for method in methods:
+        facts = {
+            "method": f"{domain['name']}.{method['name']}",
+            "does": method["description"],
+            "limits": f"{method['max_duration_ms'] / 1000:g} s, {method['max_response_bytes']} B",
+            "on repetition": method["repetition"],
+            "parameters": method["parameters_schema"],
+        }
+        if method["example"] is not None:
+            facts["for example"] = method["example"]["parameters"]
+            facts["answers"] = method["example"]["output"]
+        print_facts(facts)
+        say("")
 
 
 def _ask(name: str, shown: dict[str, object]) -> None:
@@ -180,6 +211,14 @@ def _document(domain: DomainDeclaration) -> dict[str, object]:
                     None
                     if method.parameters_schema_json is None
                     else json.loads(method.parameters_schema_json)
+                ),
+                "example": (
+                    None
+                    if method.example is None
+                    else {
+                        "parameters": json.loads(method.example.parameters_json),
+                        "output": json.loads(method.example.output_json),
+                    }
                 ),
             }
             for method in domain.methods.values()

@@ -25,7 +25,7 @@ outcome_key_file = {outcome_key_file}
 # The deployment's name in every identity, spiffe://<trust domain>/...
 trust_domain = {trust_domain}
 
-# What is served. Without it: the two builtin domains with all their methods.
+# What is served. Without it: every builtin domain with all its methods.
 {domains_file}
 
 # Seconds that plans under way get to end when the service is told to stop; then no further step is

@@ -80,6 +80,13 @@ class ParametersValidator(Protocol):
         ...
 
 
+class Example(NamedTuple):
+    """A call that a person may try: canonical JSON of its parameters and of its answer."""
+
+    parameters_json: bytes
+    output_json: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class MethodDeclaration:
     """One method: what it does, how long it may take, and how much it may answer."""
@@ -91,6 +98,7 @@ class MethodDeclaration:
     repetition: Repetition
     parameters_schema_json: bytes | None = None
     validator: ParametersValidator | None = None
+    example: Example | None = None
 
     def __post_init__(self) -> None:
         """Refuse a declaration that no gate could enforce.

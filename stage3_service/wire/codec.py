@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stage3_service.audit.reads import EventRow
     from stage3_service.audit.records import TokenRecord
     from stage3_service.domains.acceptance import Acceptance
-    from stage3_service.domains.declaration import DomainDeclaration
+    from stage3_service.domains.declaration import DomainDeclaration, MethodDeclaration
     from stage3_service.execution.submission import PlanAnswer
 
 _EFFECTS = {
@@ -169,21 +169,26 @@ def encode_domain(domain: DomainDeclaration, acceptance: Acceptance) -> operator
     return operator_service_pb2.Domain(
         name=domain.name,
         adapter=domain.adapter,
-        methods=[
-            operator_service_pb2.Method(
-                name=method.name,
-                description=method.description,
-                max_duration_ms=round(method.max_duration_s * 1000),
-                max_response_bytes=method.max_response_bytes,
-                repetition=method.repetition.value,
-                parameters_schema_json=(method.parameters_schema_json or b"").decode(),
-            )
-            for method in domain.methods.values()
-        ],
+        methods=[_encode_method(method) for method in domain.methods.values()],
         accepted_digest="" if accepted is None else accepted.digest,
         shown_digest=acceptance.shown(domain.name) or "",
         offered=not (domain.is_elsewhere and acceptance.withholds(domain.name)),
     )
+
+
+def _encode_method(method: MethodDeclaration) -> operator_service_pb2.Method:
+    message = operator_service_pb2.Method(
+        name=method.name,
+        description=method.description,
+        max_duration_ms=round(method.max_duration_s * 1000),
+        max_response_bytes=method.max_response_bytes,
+        repetition=method.repetition.value,
+        parameters_schema_json=(method.parameters_schema_json or b"").decode(),
+    )
+    if method.example is not None:
+        message.example_parameters_json = method.example.parameters_json.decode()
+        message.example_output_json = method.example.output_json.decode()
+    return message
 
 
 def timestamp_of_us(microseconds: int) -> Timestamp:

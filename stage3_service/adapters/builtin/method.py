@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from servicekit.canonical_json import canonicalize
 from servicekit.ijson import JsonValue
 from stage3_service.adapters.json_schema import compile_schema
-from stage3_service.domains.declaration import MethodDeclaration, Repetition
+from stage3_service.domains.declaration import Example, MethodDeclaration, Repetition
 from stage3_service.domains.port import MethodFailed, Output
 
 
@@ -40,6 +40,16 @@ class _SchemaWithoutTitles(GenerateJsonSchema):
 _MODEL_KEYS = ("title", "description")
 
 
+def example(parameters: JsonValue, output: JsonValue) -> Example:
+    """Return a call, and what it answers."""
+    return Example(canonicalize(parameters), canonicalize(output))
+
+
+def as_integer(value: object) -> object:
+    """Take 1.0 for 1, as JSON Schema does; leave everything else to the strict reader."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class MethodRefused(Exception):
     """The method will not do what it was asked; its text becomes the failure message."""
 
@@ -52,8 +62,12 @@ def declare(
     max_duration_s: float,
     max_response_bytes: int,
     repetition: Repetition,
+    shown: Example,
 ) -> MethodDeclaration:
-    """Return the declaration of a builtin method whose parameters are this model."""
+    """Return the declaration of a builtin method whose parameters are this model.
+
+    `shown` is a call that a person may try, and its answer; a test makes it.
+    """
     schema = parameters.model_json_schema(schema_generator=_SchemaWithoutTitles)
     # The model's own name and docstring speak to readers of this code, not of the catalogue.
     schema_json = canonicalize({k: v for k, v in schema.items() if k not in _MODEL_KEYS})
@@ -65,6 +79,7 @@ def declare(
         repetition=repetition,
         parameters_schema_json=schema_json,
         validator=compile_schema(schema_json),
+        example=shown,
     )
 
 

@@ -21,9 +21,11 @@ from servicekit.ijson import JsonValue
 from stage3_service.adapters.builtin.method import (
     MethodRefused,
     Parameters,
+    as_integer,
     declare,
     decode_parameters,
     encode_answer,
+    example,
 )
 from stage3_service.adapters.builtin.notebook_file import open_notebook
 from stage3_service.domains.declaration import MethodDeclaration, Repetition
@@ -42,14 +44,9 @@ _MAX_ID = 2**53 - 1
 _MAX_DURATION_S = 5.0
 
 
-def _as_integer(value: object) -> object:
-    """Take 1.0 for 1, as JSON Schema does; leave everything else to the strict reader."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 # The bounds stand before the reader of 1.0: the other way round the model enforces them and its
 # schema, which gate 4 asks, does not mention them.
-_NoteId = Annotated[int, Field(ge=1, le=_MAX_ID), BeforeValidator(_as_integer)]
+_NoteId = Annotated[int, Field(ge=1, le=_MAX_ID), BeforeValidator(as_integer)]
 
 
 class AppendParameters(Parameters):
@@ -68,8 +65,8 @@ class ReadParameters(Parameters):
 class ListParameters(Parameters):
     """Parameters of `list_notes`; `after_note_id` is 0 for the first page."""
 
-    after_note_id: Annotated[int, Field(ge=0, le=_MAX_ID), BeforeValidator(_as_integer)]
-    limit: Annotated[int, Field(ge=1, le=MAX_LISTED), BeforeValidator(_as_integer)]
+    after_note_id: Annotated[int, Field(ge=0, le=_MAX_ID), BeforeValidator(as_integer)]
+    limit: Annotated[int, Field(ge=1, le=MAX_LISTED), BeforeValidator(as_integer)]
 
 
 APPEND = declare(
@@ -79,6 +76,7 @@ APPEND = declare(
     max_duration_s=_MAX_DURATION_S,
     max_response_bytes=128,
     repetition=Repetition.FENCING,
+    shown=example({"title": "Greeting", "text": "hello"}, {"note_id": 1}),
 )
 READ = declare(
     "read_note",
@@ -87,6 +85,7 @@ READ = declare(
     max_duration_s=_MAX_DURATION_S,
     max_response_bytes=524_288,
     repetition=Repetition.IDEMPOTENT,
+    shown=example({"note_id": 1}, {"note_id": 1, "title": "Greeting", "text": "hello"}),
 )
 LIST = declare(
     "list_notes",
@@ -95,6 +94,9 @@ LIST = declare(
     max_duration_s=_MAX_DURATION_S,
     max_response_bytes=262_144,
     repetition=Repetition.IDEMPOTENT,
+    shown=example(
+        {"after_note_id": 0, "limit": 10}, {"notes": [{"note_id": 1, "title": "Greeting"}]}
+    ),
 )
 
 DECLARATIONS: Mapping[str, MethodDeclaration] = MappingProxyType(

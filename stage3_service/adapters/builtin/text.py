@@ -23,8 +23,9 @@ from stage3_service.adapters.builtin.method import (
     declare,
     decode_parameters,
     encode_answer,
+    example,
 )
-from stage3_service.domains.declaration import MethodDeclaration, Repetition
+from stage3_service.domains.declaration import Example, MethodDeclaration, Repetition
 from stage3_service.domains.port import Answer, Invocation, MethodFailed
 
 MAX_TEXT_CHARACTERS = 65_536
@@ -150,6 +151,7 @@ def _method(
     model: type[ParametersT],
     description: str,
     max_response_bytes: int,
+    shown: Example,
 ) -> _TextMethod:
     declaration = declare(
         function.__name__,
@@ -158,6 +160,7 @@ def _method(
         max_duration_s=_MAX_DURATION_S,
         max_response_bytes=max_response_bytes,
         repetition=Repetition.IDEMPOTENT,
+        shown=shown,
     )
     return _TextMethod(
         declaration,
@@ -165,18 +168,67 @@ def _method(
     )
 
 
+_ABC_SHA256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 _METHODS: Mapping[str, _TextMethod] = MappingProxyType(
     {
         method.declaration.name: method
         for method in (
-            _method(upper, TextParameters, "Turns a text into upper case.", MAX_RESULT_BYTES),
-            _method(lower, TextParameters, "Turns a text into lower case.", MAX_RESULT_BYTES),
-            _method(trim, TextParameters, "Removes white space at both ends.", MAX_RESULT_BYTES),
-            _method(concat, ConcatParameters, "Joins texts with a separator.", MAX_RESULT_BYTES),
-            _method(replace, ReplaceParameters, "Replaces every occurrence.", MAX_RESULT_BYTES),
-            _method(split, SplitParameters, "Splits a text at a separator.", MAX_RESULT_BYTES),
-            _method(word_count, TextParameters, "Counts the words.", _SMALL_RESULT_BYTES),
-            _method(sha256, TextParameters, "Hashes the UTF-8 of a text.", _SMALL_RESULT_BYTES),
+            _method(
+                upper,
+                TextParameters,
+                "Turns a text into upper case.",
+                MAX_RESULT_BYTES,
+                example({"text": "hello"}, {"text": "HELLO"}),
+            ),
+            _method(
+                lower,
+                TextParameters,
+                "Turns a text into lower case.",
+                MAX_RESULT_BYTES,
+                example({"text": "Hello"}, {"text": "hello"}),
+            ),
+            _method(
+                trim,
+                TextParameters,
+                "Removes white space at both ends.",
+                MAX_RESULT_BYTES,
+                example({"text": "  hello "}, {"text": "hello"}),
+            ),
+            _method(
+                concat,
+                ConcatParameters,
+                "Joins texts with a separator.",
+                MAX_RESULT_BYTES,
+                example({"parts": ["a", "b"], "separator": "-"}, {"text": "a-b"}),
+            ),
+            _method(
+                replace,
+                ReplaceParameters,
+                "Replaces every occurrence.",
+                MAX_RESULT_BYTES,
+                example({"text": "a b", "old": " ", "new": "_"}, {"text": "a_b"}),
+            ),
+            _method(
+                split,
+                SplitParameters,
+                "Splits a text at a separator.",
+                MAX_RESULT_BYTES,
+                example({"text": "a,b", "separator": ","}, {"parts": ["a", "b"]}),
+            ),
+            _method(
+                word_count,
+                TextParameters,
+                "Counts the words.",
+                _SMALL_RESULT_BYTES,
+                example({"text": "two words"}, {"words": 2}),
+            ),
+            _method(
+                sha256,
+                TextParameters,
+                "Hashes the UTF-8 of a text.",
+                _SMALL_RESULT_BYTES,
+                example({"text": "abc"}, {"sha256": _ABC_SHA256}),
+            ),
         )
     }
 )

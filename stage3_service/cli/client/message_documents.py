@@ -79,6 +79,14 @@ def domain_document(domain: operator_service_pb2.Domain) -> Document:
                     if method.parameters_schema_json
                     else None
                 ),
+                "example": (
+                    {
+                        "parameters": json.loads(method.example_parameters_json),
+                        "output": json.loads(method.example_output_json),
+                    }
+                    if method.example_parameters_json
+                    else None
+                ),
             }
             for method in domain.methods
         ],

@@ -232,11 +232,36 @@ def test_domains_are_listed_with_their_promises(command: CommandLine) -> None:
     domains = command.document("stage3", "domain", "list")["domains"]
     assert isinstance(domains, list)
 
-    assert [domain["name"] for domain in domains] == ["text", "notebook"]
+    assert [domain["name"] for domain in domains] == [
+        *("text", "notebook", "hashing", "json_schema", "dates", "units")
+    ]
     assert list(domains[0]["methods"][0]) == [
         *("name", "description", "max_duration_ms", "max_response_bytes", "repetition"),
-        "parameters_schema",
+        *("parameters_schema", "example"),
     ]
+
+
+def test_a_domain_is_described_with_an_example(command: CommandLine) -> None:
+    """Any operator sees what to write and what comes of it; an unknown name is refused."""
+    described = command.document("stage3", "domain", "describe", "units")
+    shown = command("stage3", "domain", "describe", "units")
+    code, error = command.error("stage3", "domain", "describe", "unites")
+
+    assert described["shown"] is None
+    domain = described["domain"]
+    assert isinstance(domain, dict)
+    example = domain["methods"][0]["example"]
+    assert example["output"] == {"value": "42.1648128", "unit": "km"}
+    assert "units.convert_rounded" in shown.stdout
+    assert "328.08" in shown.stdout
+    assert (code, error["reason"]) == (1, "DOMAIN_UNKNOWN")
+
+
+def test_what_is_in_this_process_is_not_accepted(command: CommandLine) -> None:
+    """A builtin domain has no definition of its own to drift."""
+    code, error = command.error("stage3", "domain", "accept", "text", "--digest", "0" * 64)
+
+    assert (code, error["reason"]) == (1, "REQUEST_INVALID")
 
 
 def test_events_are_listed_whole(command: CommandLine) -> None:

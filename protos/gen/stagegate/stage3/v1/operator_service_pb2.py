@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*stagegate/stage3/v1/operator_service.proto\x12\x13stagegate.stage3.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xa3\x01\n\x11GetStatusResponse\x12\x0f\n\x07serving\x18\x01 \x01(\x08\x12\x13\n\x0bhalt_reason\x18\x02 \x01(\t\x12-\n\thalt_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x11\n\ttree_size\x18\x05 \x01(\x04\x12\x15\n\rplans_running\x18\x06 \x01(\r\"\x14\n\x12ListDomainsRequest\"C\n\x13ListDomainsResponse\x12,\n\x07\x64omains\x18\x01 \x03(\x0b\x32\x1b.stagegate.stage3.v1.Domain\"\x95\x01\n\x06\x44omain\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12,\n\x07methods\x18\x03 \x03(\x0b\x32\x1b.stagegate.stage3.v1.Method\x12\x17\n\x0f\x61\x63\x63\x65pted_digest\x18\x04 \x01(\t\x12\x14\n\x0cshown_digest\x18\x05 \x01(\t\x12\x0f\n\x07offered\x18\x06 \x01(\x08\"\x94\x01\n\x06Method\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fmax_duration_ms\x18\x03 \x01(\x04\x12\x1a\n\x12max_response_bytes\x18\x04 \x01(\x04\x12\x12\n\nrepetition\x18\x05 \x01(\t\x12\x1e\n\x16parameters_schema_json\x18\x06 \x01(\t\"\'\n\x15\x44\x65scribeDomainRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\"n\n\x16\x44\x65scribeDomainResponse\x12\x17\n\x0f\x64\x65\x66inition_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x17\n\x0f\x61\x63\x63\x65pted_digest\x18\x03 \x01(\t\x12\x12\n\ndifference\x18\x04 \x03(\t\"5\n\x13\x41\x63\x63\x65ptDomainRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"I\n\x14\x41\x63\x63\x65ptDomainResponse\x12\x17\n\x0fprevious_digest\x18\x01 \x01(\t\x12\x18\n\x10\x61lready_accepted\x18\x02 \x01(\x08\"\x1d\n\x0bHaltRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"&\n\x0cHaltResponse\x12\x16\n\x0e\x61lready_halted\x18\x01 \x01(\x08\"\x1f\n\rResumeRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\")\n\x0eResumeResponse\x12\x17\n\x0f\x61lready_serving\x18\x01 \x01(\x08\x32\xbf\x04\n\x0fOperatorService\x12Z\n\tGetStatus\x12%.stagegate.stage3.v1.GetStatusRequest\x1a&.stagegate.stage3.v1.GetStatusResponse\x12`\n\x0bListDomains\x12\'.stagegate.stage3.v1.ListDomainsRequest\x1a(.stagegate.stage3.v1.ListDomainsResponse\x12i\n\x0e\x44\x65scribeDomain\x12*.stagegate.stage3.v1.DescribeDomainRequest\x1a+.stagegate.stage3.v1.DescribeDomainResponse\x12\x63\n\x0c\x41\x63\x63\x65ptDomain\x12(.stagegate.stage3.v1.AcceptDomainRequest\x1a).stagegate.stage3.v1.AcceptDomainResponse\x12K\n\x04Halt\x12 .stagegate.stage3.v1.HaltRequest\x1a!.stagegate.stage3.v1.HaltResponse\x12Q\n\x06Resume\x12\".stagegate.stage3.v1.ResumeRequest\x1a#.stagegate.stage3.v1.ResumeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*stagegate/stage3/v1/operator_service.proto\x12\x13stagegate.stage3.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n\x10GetStatusRequest\"\xa3\x01\n\x11GetStatusResponse\x12\x0f\n\x07serving\x18\x01 \x01(\x08\x12\x13\n\x0bhalt_reason\x18\x02 \x01(\t\x12-\n\thalt_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x11\n\ttree_size\x18\x05 \x01(\x04\x12\x15\n\rplans_running\x18\x06 \x01(\r\"\x14\n\x12ListDomainsRequest\"C\n\x13ListDomainsResponse\x12,\n\x07\x64omains\x18\x01 \x03(\x0b\x32\x1b.stagegate.stage3.v1.Domain\"\x95\x01\n\x06\x44omain\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x02 \x01(\t\x12,\n\x07methods\x18\x03 \x03(\x0b\x32\x1b.stagegate.stage3.v1.Method\x12\x17\n\x0f\x61\x63\x63\x65pted_digest\x18\x04 \x01(\t\x12\x14\n\x0cshown_digest\x18\x05 \x01(\t\x12\x0f\n\x07offered\x18\x06 \x01(\x08\"\xd2\x01\n\x06Method\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x17\n\x0fmax_duration_ms\x18\x03 \x01(\x04\x12\x1a\n\x12max_response_bytes\x18\x04 \x01(\x04\x12\x12\n\nrepetition\x18\x05 \x01(\t\x12\x1e\n\x16parameters_schema_json\x18\x06 \x01(\t\x12\x1f\n\x17\x65xample_parameters_json\x18\x07 \x01(\t\x12\x1b\n\x13\x65xample_output_json\x18\x08 \x01(\t\"\'\n\x15\x44\x65scribeDomainRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\"n\n\x16\x44\x65scribeDomainResponse\x12\x17\n\x0f\x64\x65\x66inition_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x17\n\x0f\x61\x63\x63\x65pted_digest\x18\x03 \x01(\t\x12\x12\n\ndifference\x18\x04 \x03(\t\"5\n\x13\x41\x63\x63\x65ptDomainRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"I\n\x14\x41\x63\x63\x65ptDomainResponse\x12\x17\n\x0fprevious_digest\x18\x01 \x01(\t\x12\x18\n\x10\x61lready_accepted\x18\x02 \x01(\x08\"\x1d\n\x0bHaltRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"&\n\x0cHaltResponse\x12\x16\n\x0e\x61lready_halted\x18\x01 \x01(\x08\"\x1f\n\rResumeRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\")\n\x0eResumeResponse\x12\x17\n\x0f\x61lready_serving\x18\x01 \x01(\x08\x32\xbf\x04\n\x0fOperatorService\x12Z\n\tGetStatus\x12%.stagegate.stage3.v1.GetStatusRequest\x1a&.stagegate.stage3.v1.GetStatusResponse\x12`\n\x0bListDomains\x12\'.stagegate.stage3.v1.ListDomainsRequest\x1a(.stagegate.stage3.v1.ListDomainsResponse\x12i\n\x0e\x44\x65scribeDomain\x12*.stagegate.stage3.v1.DescribeDomainRequest\x1a+.stagegate.stage3.v1.DescribeDomainResponse\x12\x63\n\x0c\x41\x63\x63\x65ptDomain\x12(.stagegate.stage3.v1.AcceptDomainRequest\x1a).stagegate.stage3.v1.AcceptDomainResponse\x12K\n\x04Halt\x12 .stagegate.stage3.v1.HaltRequest\x1a!.stagegate.stage3.v1.HaltResponse\x12Q\n\x06Resume\x12\".stagegate.stage3.v1.ResumeRequest\x1a#.stagegate.stage3.v1.ResumeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,23 +43,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOMAIN']._serialized_start=378
   _globals['_DOMAIN']._serialized_end=527
   _globals['_METHOD']._serialized_start=530
-  _globals['_METHOD']._serialized_end=678
-  _globals['_DESCRIBEDOMAINREQUEST']._serialized_start=680
-  _globals['_DESCRIBEDOMAINREQUEST']._serialized_end=719
-  _globals['_DESCRIBEDOMAINRESPONSE']._serialized_start=721
-  _globals['_DESCRIBEDOMAINRESPONSE']._serialized_end=831
-  _globals['_ACCEPTDOMAINREQUEST']._serialized_start=833
-  _globals['_ACCEPTDOMAINREQUEST']._serialized_end=886
-  _globals['_ACCEPTDOMAINRESPONSE']._serialized_start=888
-  _globals['_ACCEPTDOMAINRESPONSE']._serialized_end=961
-  _globals['_HALTREQUEST']._serialized_start=963
-  _globals['_HALTREQUEST']._serialized_end=992
-  _globals['_HALTRESPONSE']._serialized_start=994
-  _globals['_HALTRESPONSE']._serialized_end=1032
-  _globals['_RESUMEREQUEST']._serialized_start=1034
-  _globals['_RESUMEREQUEST']._serialized_end=1065
-  _globals['_RESUMERESPONSE']._serialized_start=1067
-  _globals['_RESUMERESPONSE']._serialized_end=1108
-  _globals['_OPERATORSERVICE']._serialized_start=1111
-  _globals['_OPERATORSERVICE']._serialized_end=1686
+  _globals['_METHOD']._serialized_end=740
+  _globals['_DESCRIBEDOMAINREQUEST']._serialized_start=742
+  _globals['_DESCRIBEDOMAINREQUEST']._serialized_end=781
+  _globals['_DESCRIBEDOMAINRESPONSE']._serialized_start=783
+  _globals['_DESCRIBEDOMAINRESPONSE']._serialized_end=893
+  _globals['_ACCEPTDOMAINREQUEST']._serialized_start=895
+  _globals['_ACCEPTDOMAINREQUEST']._serialized_end=948
+  _globals['_ACCEPTDOMAINRESPONSE']._serialized_start=950
+  _globals['_ACCEPTDOMAINRESPONSE']._serialized_end=1023
+  _globals['_HALTREQUEST']._serialized_start=1025
+  _globals['_HALTREQUEST']._serialized_end=1054
+  _globals['_HALTRESPONSE']._serialized_start=1056
+  _globals['_HALTRESPONSE']._serialized_end=1094
+  _globals['_RESUMEREQUEST']._serialized_start=1096
+  _globals['_RESUMEREQUEST']._serialized_end=1127
+  _globals['_RESUMERESPONSE']._serialized_start=1129
+  _globals['_RESUMERESPONSE']._serialized_end=1170
+  _globals['_OPERATORSERVICE']._serialized_start=1173
+  _globals['_OPERATORSERVICE']._serialized_end=1748
 # @@protoc_insertion_point(module_scope)

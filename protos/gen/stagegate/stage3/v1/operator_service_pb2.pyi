@@ -177,6 +177,8 @@ class Method(_message.Message):
     MAX_RESPONSE_BYTES_FIELD_NUMBER: _builtins.int
     REPETITION_FIELD_NUMBER: _builtins.int
     PARAMETERS_SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    EXAMPLE_PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
+    EXAMPLE_OUTPUT_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the method."""
     description: _builtins.str
@@ -189,6 +191,10 @@ class Method(_message.Message):
     """What it promises on repetition: `fencing`, `idempotent` or `neither`."""
     parameters_schema_json: _builtins.str
     """JSON Schema of its parameters; empty when none is declared."""
+    example_parameters_json: _builtins.str
+    """Parameters of a call that a person may try; empty when none is shown."""
+    example_output_json: _builtins.str
+    """What that call answers."""
     def __init__(
         self,
         *,
@@ -198,10 +204,12 @@ class Method(_message.Message):
         max_response_bytes: _builtins.int = ...,
         repetition: _builtins.str = ...,
         parameters_schema_json: _builtins.str = ...,
+        example_parameters_json: _builtins.str = ...,
+        example_output_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "max_duration_ms", b"max_duration_ms", "max_response_bytes", b"max_response_bytes", "name", b"name", "parameters_schema_json", b"parameters_schema_json", "repetition", b"repetition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "example_output_json", b"example_output_json", "example_parameters_json", b"example_parameters_json", "max_duration_ms", b"max_duration_ms", "max_response_bytes", b"max_response_bytes", "name", b"name", "parameters_schema_json", b"parameters_schema_json", "repetition", b"repetition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
