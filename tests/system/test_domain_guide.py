@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from servicekit.process import ExitCode
+from tests.harness.node import NODE_MODULES, node_program
 from tests.harness.page_reader import ROOT, Reader, blocks
 
 GUIDE = ROOT / "docs" / "write-a-domain-service.md"
 LEDGER = ROOT / "examples" / "domain_service" / "ledger.py"
+NODE_LEDGER = ROOT / "examples" / "domain_service_node" / "ledger.js"
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
     """Somebody with an empty directory; what still serves at the end is ended."""
-    somebody = Reader(tmp_path)
+    somebody = Reader(tmp_path, NODE_PATH=str(NODE_MODULES))
     yield somebody
     somebody.stop()
 
@@ -47,8 +49,16 @@ def test_the_page_works_as_it_stands(reader: Reader) -> None:
     assert reader.stop() == [int(ExitCode.OK)] * 3
 
 
-def test_the_ledger_keeps_an_entry_once(reader: Reader, tmp_path: Path) -> None:
-    """Served, drained and served again: the balance stands, and a key writes one entry."""
+def serve_ledger(language: str) -> str:
+    """Return the command that serves the ledger, in one language or the other."""
+    if language == "python":
+        return f"{sys.executable} {LEDGER} serve --config ledger.toml"
+    return f"{node_program()} {NODE_LEDGER} --listen 127.0.0.1:7411"
+
+
+@pytest.mark.parametrize("language", ["python", "node"])
+def test_the_ledger_keeps_an_entry_once(reader: Reader, language: str) -> None:
+    """A key writes one entry, in the Python ledger and in the one that is made of the proto."""
     reader.type("stage3 certs init certs; stage3 certs server certs ledger --dns ledger.dev.test")
     tls = (
         'certificate_file = "certs/ledger.crt"\nkey_file = "certs/ledger.key"\n'
@@ -63,7 +73,7 @@ def test_the_ledger_keeps_an_entry_once(reader: Reader, tmp_path: Path) -> None:
     declared = f"{program} declare 127.0.0.1:7411 ledger.dev.test > domains.toml"
     reader.type(f"{declared}; stage3 domain check domains.toml")
     reader.type("stage3 init --domains domains.toml; stage4 init")
-    reader.serve(f"{program} serve --config ledger.toml")
+    reader.serve(serve_ledger(language))
     reader.serve("stage3 serve --config stage3.toml")
     reader.serve("stage4 serve --config stage4.toml")
     reader.type("stage3 domain accept ledger --first --profile certs/operator.toml")
@@ -90,6 +100,35 @@ def test_the_ledger_keeps_an_entry_once(reader: Reader, tmp_path: Path) -> None:
     again = json.loads(reader.type(f"{run} --request-id twice"))["results"]
     assert [result["output"] for result in again][2] == {"cents": 480}
     assert reader.stop() == [int(ExitCode.OK)] * 3
+
+
+def test_one_ledger_takes_the_place_of_the_other(reader: Reader) -> None:
+    """They show the same definition: what was accepted of one is accepted of the other."""
+    reader.type("stage3 certs init certs; stage3 certs server certs ledger --dns ledger.dev.test")
+    program = f"{sys.executable} {LEDGER}"
+    reader.type(f"{program} declare 127.0.0.1:7411 ledger.dev.test > domains.toml")
+    reader.type("stage3 init --domains domains.toml")
+    reader.serve(serve_ledger("node"))
+    reader.serve("stage3 serve --config stage3.toml")
+    shown = "stage3 domain describe ledger --json --profile certs/operator.toml"
+    reader.type("stage3 domain accept ledger --first --profile certs/operator.toml")
+    node = json.loads(reader.type(shown))["shown"]
+    methods = node["definition"]["methods"]
+    assert set(methods) == {"transfer", "balance"}
+    assert methods["transfer"]["max_duration"] == "5s"
+    assert reader.stop() == [int(ExitCode.OK)] * 2
+
+    reader.write(
+        "ledger.toml",
+        'trust_domain = "dev.test"\nlisten = "127.0.0.1:7411"\nprobes = "127.0.0.1:7412"\n'
+        '[tls]\ncertificate_file = "certs/ledger.crt"\nkey_file = "certs/ledger.key"\n'
+        'client_authority_file = "certs/ca.crt"\n',
+    )
+    reader.serve(serve_ledger("python"))
+    reader.serve("stage3 serve --config stage3.toml")
+    python = json.loads(reader.type(shown))["shown"]
+    assert python["digest"] == python["accepted_digest"] == node["digest"]
+    assert python["difference"] == []
 
 
 def test_a_domain_without_its_key_says_what_to_do(reader: Reader) -> None:
