@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from servicekit.store.ledger import TreeHead
+    from stage3_service.audit.journal import JournalStore
     from stage3_service.domains.port import Answer, Invocation
     from tests.simulation.gates_model import Plan, Submission
 
@@ -89,9 +90,9 @@ class ClientCall:
 
 
 class Stage3World:
-    """One store, one executor, one clock."""
+    """One store, one executor, one clock. `wrap` may stand between journal and store."""
 
-    def __init__(self) -> None:
+    def __init__(self, wrap: Callable[[JournalStore], JournalStore] = lambda store: store) -> None:
         self.clock = ManualClock()
         memory = MEMORY if MEMORY.is_dir() else None
         self._directory = Path(mkdtemp(prefix="stagegate-gates-", dir=memory))
@@ -99,7 +100,7 @@ class Stage3World:
         Ledger.create(store, SCHEMA, now_us=self.clock.now_us())
         self.ledger = Ledger.open(store, SCHEMA, clock=self.clock, commit_timeout_s=60.0)
         ring = KeyRing([bytes(KEY_BYTES)], self.entropy)
-        self.journal = Journal(SqliteJournalStore(self.ledger, TokenRows(), PlanRows(ring)))
+        self.journal = Journal(wrap(SqliteJournalStore(self.ledger, TokenRows(), PlanRows(ring))))
         self.trial = TrialDomain()
         self.eventful = Eventful(self.trial)
         self._numbers = count(1)
