@@ -2,7 +2,7 @@
 
 Each case takes the way of a step: the parameters are parsed strictly, the method is looked up in
 the catalogue, its schema is asked, the domain is invoked behind its time limit, and the answer is
-read as untrusted input. The builtin domains come first, a domain that is a service elsewhere last.
+read as untrusted input. The builtin domains come first, then a service over gRPC, then MCP servers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,7 @@ from stage3_service.domains.port import (
 from tests.fakes.domains import METHODS, RAW_ANSWERS, TrialDomain, trial_domain
 from tests.fakes.remote_domain import FURTHER_METHODS, running_remote_domain
 from tests.harness.fixtures import Trial
+from tests.harness.mcp import PATIENCE_S, mcp_table, node_keys, python_keys
 from tests.harness.remote import (
     domain_client,
     remote_methods,
@@ -826,3 +828,179 @@ class TestADomainElsewhere:
                 refused = stage3.run(token, step("trial", "echo"), step("trial", "effect"))
                 assert refused.reason == "METHOD_UNDECLARED"
                 assert remote.received == []
+
+
+GIT, FILES, CLOCK, MEMORY, EVERYTHING = "git", "files", "clock", "memory", "everything"
+SERVERS = (GIT, FILES, CLOCK, MEMORY, EVERYTHING)
+
+
+@dataclasses.dataclass
+class _Servers:
+    """A Stage-3 that governs five MCP servers which nobody here wrote, and what they work on."""
+
+    stage3: Stage3UnderTest
+    folder: Path
+    repository: Path
+
+    def run(self, *steps: Any, **plan: Any) -> Answer:
+        """Execute a plan with a token for everything."""
+        scope = {name: tuple(methods) for name, methods in _TOOLS.items()}
+        token = self.stage3.issue(scope={**scope, "text": ("upper", "sha256")}).token_hash
+        return self.stage3.run(token, *steps, timeout_s=PATIENCE_S, **plan)
+
+
+_TOOLS = {
+    GIT: {"log": "git_log", "status": "git_status"},
+    FILES: {"write_file": "write_file", "read_file": "read_text_file"},
+    CLOCK: {"now": "get_current_time", "convert": "convert_time"},
+    MEMORY: {"create": "create_entities", "read": "read_graph"},
+    EVERYTHING: {"echo": "echo", "sum": "get-sum", "image": "get-tiny-image"},
+}
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Servers]:
+    """Run all five, and accept what they show."""
+    directory = tmp_path_factory.mktemp("servers")
+    folder, repository = directory / "shared", directory / "repository"
+    folder.mkdir()
+    git = ("git", "-c", "user.name=Ada", "-c", "user.email=ada@example.test")
+    subprocess.run([*git, "init", "-q", str(repository)], check=True)
+    message = ("commit", "-q", "--allow-empty", "-m", "the first words")
+    subprocess.run([*git, "-C", str(repository), *message], check=True)
+    keys = {
+        GIT: python_keys("mcp_server_git", "--repository", str(repository)),
+        FILES: node_keys("filesystem", str(folder)),
+        CLOCK: python_keys("mcp_server_time"),
+        MEMORY: node_keys("memory", environment={"MEMORY_FILE_PATH": str(directory / "memory")}),
+        EVERYTHING: node_keys("everything", "stdio"),
+    }
+    keys[GIT]["environment"] = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+    domains = {name: mcp_table(_TOOLS[name], **keys[name]) for name in SERVERS}
+    text = {"adapter": "builtin", "endpoint": "text", "methods": {"upper": {}, "sha256": {}}}
+    file = directory / "domains.json"
+    file.write_text(json.dumps({"domains": {**domains, "text": text}}))
+    with running_stage3(directory, domains_file=file) as stage3:
+        for name in SERVERS:
+            stage3.accept(name, timeout_s=PATIENCE_S)
+        yield _Servers(stage3, folder, repository)
+
+
+def _binding(source: int, source_path: str, target: int, target_path: str) -> dict[str, Any]:
+    return {
+        "source_step": source,
+        "source_path": source_path,
+        "target_step": target,
+        "target_path": target_path,
+    }
+
+
+class TestRealMcpServers:
+    """Servers that nobody here wrote, through every gate."""
+
+    def test_a_plan_over_several_servers_binds_one_to_the_next(self, servers: _Servers) -> None:
+        """The log of a repository, in capitals, written to a file, read back and hashed."""
+        path = str(servers.folder / "log.txt")
+        answer = servers.run(
+            step(GIT, "log", repo_path=str(servers.repository), max_count=1),
+            step("text", "upper", text=""),
+            step(FILES, "write_file", path=path, content=""),
+            step(FILES, "read_file", path=path),
+            step("text", "sha256", text=""),
+            bindings=[
+                _binding(0, "content.0.text", 1, "text"),
+                _binding(1, "text", 2, "content"),
+                _binding(3, "structured_content.content", 4, "text"),
+            ],
+        )
+
+        written = Path(path).read_text()
+        assert "THE FIRST WORDS" in written
+        assert answer.outputs[4] == {"sha256": hashlib.sha256(written.encode()).hexdigest()}
+        plan_id = answer.response.plan_id if answer.response else ""
+        assert len(servers.stage3.events(plan_id=plan_id)) == 1 + 5 * 5
+
+    @pytest.mark.parametrize(
+        ("domain", "method", "parameters", "expected"),
+        [
+            (EVERYTHING, "echo", {"message": "snow ☃"}, "Echo: snow ☃"),
+            (EVERYTHING, "sum", {"a": 1, "b": 2}, "The sum of 1 and 2 is 3."),
+        ],
+    )
+    def test_a_tool_answers_with_its_contents(
+        self, servers: _Servers, domain: str, method: str, parameters: Any, expected: str
+    ) -> None:
+        """Without structured content, the list as the server wrote it."""
+        answer = servers.run(step(domain, method, **parameters))
+
+        assert answer.outputs == [{"content": [{"type": "text", "text": expected}]}]
+
+    def test_a_tool_answers_with_structured_content(self, servers: _Servers) -> None:
+        """Where the server gives any, that is the output."""
+        answer = servers.run(
+            step(
+                CLOCK,
+                "convert",
+                source_timezone="Etc/UTC",
+                time="12:00",
+                target_timezone="Asia/Tokyo",
+            ),
+        )
+
+        (output,) = answer.outputs
+        assert output["structured_content"]["time_difference"] == "+9.0h"
+
+    def test_an_image_is_passed_on_as_it_came(self, servers: _Servers) -> None:
+        """A binary content is base64 in a content of its own kind."""
+        (output,) = servers.run(step(EVERYTHING, "image")).outputs
+
+        assert [item["type"] for item in output["content"]] == ["text", "image", "text"]
+
+    def test_an_effect_is_seen_by_the_next_step(self, servers: _Servers) -> None:
+        """The server keeps its own state; Stage-3 keeps its session."""
+        entity = {"name": "ada", "entityType": "person", "observations": ["wrote a program"]}
+        answer = servers.run(step(MEMORY, "create", entities=[entity]), step(MEMORY, "read"))
+
+        assert answer.outputs[1]["structured_content"]["entities"] == [entity]
+
+    @pytest.mark.parametrize(
+        ("domain", "method", "parameters"),
+        [
+            (FILES, "read_file", {"path": "/etc/passwd"}),
+            (CLOCK, "now", {"timezone": "Nowhere/Here"}),
+            (GIT, "status", {"repo_path": "/"}),
+        ],
+    )
+    def test_a_tool_that_refuses_has_failed(
+        self, servers: _Servers, domain: str, method: str, parameters: Any
+    ) -> None:
+        """`isError`, whatever its text: the step failed, and the text is in no answer."""
+        answer = servers.run(step(domain, method, **parameters))
+
+        assert (answer.kind, answer.reason) == ("failed", "DOMAIN_FAILED")
+
+    @pytest.mark.parametrize(
+        ("domain", "method", "parameters"),
+        [
+            (FILES, "write_file", {"path": "a"}),
+            (FILES, "write_file", {"path": 1, "content": "a"}),
+            (CLOCK, "now", {}),
+            (GIT, "log", {"repo_path": "/", "max_count": "many"}),
+            (MEMORY, "create", {"entities": [{"name": "ada"}]}),
+            (EVERYTHING, "sum", {"a": 1}),
+        ],
+    )
+    def test_parameters_that_do_not_fit_the_servers_schema_are_not_sent(
+        self, servers: _Servers, domain: str, method: str, parameters: Any
+    ) -> None:
+        """Each server's own schema, in the draft that it names, before anything is started."""
+        answer = servers.run(step(domain, method, **parameters))
+
+        assert answer.reason == "PARAMETERS_INVALID"
+
+    def test_a_tool_that_is_not_declared_does_not_exist(self, servers: _Servers) -> None:
+        """The server has it, the file does not name it: gate 2 knows nothing else."""
+        token = servers.stage3.issue(scope={FILES: ("write_file",)}).token_hash
+        answer = servers.stage3.run(token, step(FILES, "move_file", source="a", destination="b"))
+
+        assert answer.reason == "METHOD_NOT_IN_SCOPE"

@@ -265,12 +265,12 @@ class Stage3UnderTest:
             for event in self.events(plan_id=plan_id)
         ]
 
-    def accept(self, domain: str) -> str:
+    def accept(self, domain: str, timeout_s: float = TIMEOUT_S) -> str:
         """Accept what a domain elsewhere shows now; return its digest."""
         request = operator_service_pb2.DescribeDomainRequest(domain=domain)
-        digest = self.operator().DescribeDomain(request, timeout=TIMEOUT_S).digest
+        digest = self.operator().DescribeDomain(request, timeout=timeout_s).digest
         accepted = operator_service_pb2.AcceptDomainRequest(domain=domain, digest=digest)
-        self.operator().AcceptDomain(accepted, timeout=TIMEOUT_S)
+        self.operator().AcceptDomain(accepted, timeout=timeout_s)
         return str(digest)
 
     def close(self) -> None:

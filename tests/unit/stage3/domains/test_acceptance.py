@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from servicekit.ijson import JsonValue
 from stage3_service.adapters.json_schema import compile_foreign_schema
 from stage3_service.domains.acceptance import Acceptance, Offer
 from stage3_service.domains.declaration import (
@@ -60,3 +61,21 @@ def test_what_changed_is_withheld_until_it_is_accepted_or_shown_again() -> None:
 def test_an_undeclared_domain_is_not_what_is_withheld() -> None:
     """The gate before says that it is unknown."""
     assert not Offer(catalogue("grpc"), Acceptance({}), compile_foreign_schema).withholds("near")
+
+
+def test_accepted_schemas_are_in_force_beside_the_files() -> None:
+    """Gate 4 asks the one that was accepted; what cannot be enforced is withheld, not unchecked."""
+    declared = catalogue("mcp")
+
+    def offer(schema: JsonValue) -> Offer:
+        shown = Definition.of({"methods": {"run": {"input_schema": schema}}})
+        return Offer(declared, Acceptance({"far": shown}), compile_foreign_schema)
+
+    strict = offer({"required": ["a"]}).method("far", "run")
+    assert strict is not None
+    assert strict.validator is not None
+    assert strict.validator.first_error({"a": 1}) is None
+    assert strict.validator.first_error({}) is not None
+    unusable = offer({"$ref": "https://example.com/"})
+    assert unusable.withholds("far")
+    assert unusable.method("far", "run") is None
