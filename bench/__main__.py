@@ -1,6 +1,7 @@
 """Measure the pair and the bare echo in turns, and print both: `python -m bench`.
 
-`python -m bench overload` measures what an overload does to everybody.
+`python -m bench overload` measures what an overload does to everybody, `python -m bench adapters`
+what governance adds to a call of an MCP server.
 """
 
 import argparse
@@ -9,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
-from bench import overload
+from bench import adapters, overload
 from bench.durability import median_fdatasync_ms
 from bench.echo import Variant, make_certificates, running_echo
 from bench.load import Round
@@ -40,6 +41,7 @@ def main() -> None:
     )
     commands = parser.add_subparsers(title="other measurements")
     overload.add_arguments(commands.add_parser("overload", description=overload.__doc__))
+    adapters.add_arguments(commands.add_parser("adapters", description=adapters.__doc__))
     chosen = parser.parse_args()
     if "run" in chosen:
         chosen.run(chosen)

@@ -9,7 +9,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 import grpc
 
 from bench.processes import Process, running
-from bench.work import EchoWork, PlanWork, Work
+from bench.work import ConvertWork, EchoWork, PlanWork, UpperWork, Work
 from servicekit.serving.channel import open_channel
 from servicekit.serving.tls import channel_credentials
 
@@ -35,7 +35,7 @@ class Target:
     address: str
     server_name: str
     files: tuple[str, str, str] | None
-    work: EchoWork | PlanWork
+    work: EchoWork | PlanWork | ConvertWork | UpperWork
 
     def encode(self) -> str:
         """Write this as one argument."""
@@ -45,7 +45,10 @@ class Target:
     def decode(text: str) -> "Target":
         """Read what `encode` wrote."""
         fields = json.loads(text)
-        kind = {"EchoWork": EchoWork, "PlanWork": PlanWork}[fields["kind"]]
+        kind: Callable[..., EchoWork | PlanWork | ConvertWork | UpperWork]
+        kind = {one.__name__: one for one in (EchoWork, PlanWork, ConvertWork, UpperWork)}[
+            fields["kind"]
+        ]
         files = fields["files"]
         return Target(
             fields["address"],

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -94,6 +95,71 @@ class PlanWork:
             or len(answer.plan_digest) != hashlib.sha256().digest_size
         ):
             raise WrongAnswerError("the plan was not executed for this call")
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertWork:
+    """So many steps that ask an MCP server the same; see `bench.adapters`."""
+
+    user_id: str
+    token_hash: str
+    steps: int
+    asked: dict[str, str]
+    answered: str
+
+    @property
+    def method(self) -> str:
+        """Name Stage-4's RPC."""
+        return PLAN_METHOD
+
+    def request(self, label: str) -> bytes:
+        """Make a plan; what tells it from another is its request identifier, minted by Stage-4."""
+        del label
+        step = {"domain": "clock", "method": "convert", "parameters": self.asked}
+        return _plan(self.user_id, self.token_hash, [step] * self.steps)
+
+    def verify(self, label: str, request: bytes, response: bytes) -> None:
+        """Require the server's answer in every step."""
+        del label, request
+        results = json.loads(ExecutePlanResponse.FromString(response).result_json)["results"]
+        told = [one["output"]["structured_content"]["time_difference"] for one in results]
+        if told != [self.answered] * self.steps:
+            raise WrongAnswerError(f"unexpected result {told!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class UpperWork:
+    """One step on the builtin text domain."""
+
+    user_id: str
+    token_hash: str
+
+    @property
+    def method(self) -> str:
+        """Name Stage-4's RPC."""
+        return PLAN_METHOD
+
+    def request(self, label: str) -> bytes:
+        """Make a plan that writes the label in capitals."""
+        step = {"domain": "text", "method": "upper", "parameters": {"text": label}}
+        return _plan(self.user_id, self.token_hash, [step])
+
+    def verify(self, label: str, request: bytes, response: bytes) -> None:
+        """Require the capitals."""
+        del request
+        results = json.loads(ExecutePlanResponse.FromString(response).result_json)["results"]
+        if results != [{"step": 0, "output": {"text": label.upper()}}]:
+            raise WrongAnswerError(f"unexpected result {results!r}")
+
+
+def _plan(user_id: str, token_hash: str, steps: Sequence[Mapping[str, object]]) -> bytes:
+    plan = {
+        "user_id": user_id,
+        "token_hash": token_hash,
+        "trigger_type": "manual",
+        "steps": steps,
+    }
+    return ExecutePlanRequest(plan_json=json.dumps(plan).encode()).SerializeToString()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
+from stagegate.stage4.v1.plan_service_pb2 import ExecutePlanResponse
 
 from bench.echo import Variant, make_certificates, running_echo
 from bench.load import Round
@@ -14,8 +16,10 @@ from bench.work import (
     COMMITS_A_PLAN,
     STAGE3_EVENTS_A_PLAN,
     STAGE4_EVENTS_A_PLAN,
+    ConvertWork,
     EchoWork,
     PlanWork,
+    UpperWork,
     WrongAnswerError,
 )
 
@@ -54,6 +58,11 @@ def test_an_answer_that_is_not_the_plans_is_no_answer() -> None:
         plan.verify("label", plan.request("label"), b"\x1a\x02{}")
     with pytest.raises(WrongAnswerError):
         EchoWork(size=8).verify("label", b"12345678", b"12345679")
+    told = {"step": 0, "output": {"structured_content": {"time_difference": "+8.0h"}}}
+    other = ExecutePlanResponse(result_json=json.dumps({"results": [told]}).encode())
+    for work in (ConvertWork("ada", "token_", 1, {}, "+9.0h"), UpperWork("ada", "token_")):
+        with pytest.raises(WrongAnswerError):
+            work.verify("label", work.request("label"), other.SerializeToString())
 
 
 def test_the_table_divides_medians_and_says_what_it_did_not_measure() -> None:
