@@ -69,6 +69,7 @@ class HttpTransport:
         self.hangs = False
         # Each call has a response of its own: that one is silent says nothing of the others.
         self.heard_s = math.inf
+        self.hears = False
         self._server = server
         self._max_answer_bytes = max_answer_bytes
         self._opened = AsyncExitStack()

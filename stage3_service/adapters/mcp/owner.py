@@ -267,7 +267,10 @@ class SessionOwner:
                 entered = True
                 if not connected.done():
                     connected.set_result(session)
+                hearing = self._loop.create_task(session.hear())
                 await session.transport.ended.wait()
+                hearing.cancel()
+                await asyncio.wait([hearing])
         except BaseException as error:  # noqa: BLE001 - told to whoever waits for the session
             entered = True
             if not connected.done():

@@ -10,14 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import mcp_types
 from mcp.client.client import Client
 from mcp.client.session import ClientSession, IncomingMessage
+from mcp.client.subscriptions import SubscriptionLost, listen
 from mcp.shared._stream_protocols import ReadStream, WriteStream
+from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS as MODERN
 from pydantic import RootModel
 
 from servicekit.ijson import JsonValue
@@ -44,6 +48,8 @@ class Transport(Protocol):
     ended: asyncio.Event
     hangs: bool
     heard_s: float
+    hears: bool
+    """Whether a server can say something that is no answer."""
 
     def forget(self, call: PendingCall) -> None:
         """Forget a call that nobody waits for."""
@@ -129,6 +135,20 @@ class Session:
             if cursor is None:
                 return _definition(tools, listed)
         raise DefinitionUnavailable(f"the server lists more than {_MAX_PAGES} pages of tools")
+
+    async def hear(self) -> None:
+        """Hear of changed tools until the session ends, where its generation has to be asked to.
+
+        A server that does not tell is asked what it shows at its next session.
+        """
+        if not self.transport.hears or self._session.protocol_version not in MODERN:
+            return
+        with suppress(MCPError, SubscriptionLost):
+            async with listen(self._session, tools_list_changed=True) as events:
+                # What changed before the server began to tell is found by listing once more.
+                self.changed = True
+                async for _ in events:
+                    self.changed = True
 
     @property
     def _session(self) -> ClientSession:

@@ -45,6 +45,7 @@ class StdioTransport:
         self.ended = asyncio.Event()
         self.hangs = False
         self.heard_s = 0.0
+        self.hears = True
         self._confinement = confinement
         self._show_errors = show_errors
         self._max_line_bytes = max_line_bytes

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from stage3_service.domains.declarations_reading import DeclarationsRefused
 from stage3_service.domains.port import DomainUnreachable, Output
 from tests.fakes.accepted_definitions import AcceptedByTest
 from tests.harness.mcp import (
+    NODE_SERVERS,
     TRIAL_SERVER,
     children,
     invoke,
@@ -180,6 +183,30 @@ def test_what_may_be_written_may_not_be_run(place: Path) -> None:
     with mcp_domain(mcp_table({"reach": "reach"}, **keys), told=told) as domain:
         assert isinstance(invoke(domain, "reach"), DomainUnreachable)
     assert any("cannot be run: Permission denied" in sentence for sentence in told)
+
+
+def test_a_real_server_works_inside_what_it_was_given(place: Path) -> None:
+    """The filesystem server of Node writes into its folder, as its own user, and nowhere else."""
+    node = Path("/usr/bin/node")
+    if not node.exists():
+        pytest.skip("Node is not where another user may run it")
+    packages = place / "node_modules"
+    shutil.copytree(NODE_SERVERS.parent, packages, symlinks=True)
+    folder, program = place / "declared", packages / "@modelcontextprotocol"
+    program = program / "server-filesystem" / "dist" / "index.js"
+    keys: dict[str, Any] = {
+        "command": [str(node), str(program), str(folder)],
+        "working_directory": str(folder),
+        "user": OTHER,
+        "readable_paths": [str(packages)],
+        "writable_paths": [str(folder)],
+    }
+    with mcp_domain(mcp_table({"write": "write_file"}, **keys)) as domain:
+        answer = invoke(domain, "write", path=str(folder / "note"), content="hello")
+
+    assert isinstance(answer, Output), answer
+    assert (folder / "note").read_text() == "hello"
+    assert (folder / "note").stat().st_uid == pwd.getpwnam(OTHER).pw_uid
 
 
 class TestRefusals:

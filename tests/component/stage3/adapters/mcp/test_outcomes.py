@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,15 @@ from stage3_service.domains.answer import AnswerInvalid
 from stage3_service.domains.definition import Definition, DefinitionUnavailable
 from stage3_service.domains.port import DomainSilent, DomainUnreachable, MethodFailed, Output
 from tests.fakes.accepted_definitions import AcceptedByTest
-from tests.harness.mcp import children, eventually, invoke, mcp_domain, mcp_table, trial_keys
+from tests.harness.mcp import (
+    TRIAL_SERVER,
+    children,
+    eventually,
+    invoke,
+    mcp_domain,
+    mcp_table,
+    trial_keys,
+)
 
 METHODS = {
     "echo": "echo",
@@ -296,6 +305,21 @@ class TestAcceptance:
             assert isinstance(invoke(domain, "effect", note="after"), DomainUnreachable)
             assert accepted.shown[-1][1] != accepted.only.digest
         assert notes(tmp_path) == ["before"]
+
+    def test_a_server_of_the_newer_generation_is_asked_to_tell_of_a_change(
+        self, tmp_path: Path
+    ) -> None:
+        """It answers a call after its change was announced only if the change is accepted too."""
+        server = TRIAL_SERVER.with_name("modern_mcp_server.py")
+        keys = {**trial_keys(tmp_path), "command": [sys.executable, "-I", str(server)]}
+        accepted = AcceptedByTest()
+        table = mcp_table({"work": "work", "change": "change"}, **keys)
+        with mcp_domain(table, accepted=accepted) as domain:
+            accepted.only = domain.describe()
+            assert isinstance(invoke(domain, "work"), Output)
+            assert isinstance(invoke(domain, "change"), Output)
+            assert eventually(lambda: isinstance(invoke(domain, "work"), DomainUnreachable))
+            assert accepted.shown[-1][1] != accepted.only.digest
 
     def test_a_tool_that_is_gone_is_no_definition(self, tmp_path: Path) -> None:
         """Nothing to accept, and the operator is told which."""
