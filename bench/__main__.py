@@ -1,7 +1,8 @@
 """Measure the pair and the bare echo in turns, and print both: `python -m bench`.
 
 `python -m bench overload` measures what an overload does to everybody, `python -m bench adapters`
-what governance adds to a call of an MCP server.
+what governance adds to a call of an MCP server, `python -m bench scale` what a long past, a long
+plan and many plans cost.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
-from bench import adapters, overload
+from bench import adapters, overload, scale
 from bench.durability import median_fdatasync_ms
 from bench.echo import Variant, make_certificates, running_echo
 from bench.load import Round
@@ -42,6 +43,7 @@ def main() -> None:
     commands = parser.add_subparsers(title="other measurements")
     overload.add_arguments(commands.add_parser("overload", description=overload.__doc__))
     adapters.add_arguments(commands.add_parser("adapters", description=adapters.__doc__))
+    scale.add_arguments(commands.add_parser("scale", description=scale.__doc__))
     chosen = parser.parse_args()
     if "run" in chosen:
         chosen.run(chosen)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,6 +25,7 @@ from servicekit.store.ledger import Ledger, Turn
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.registry import open_domains
 from stage3_service.audit.journal import Journal, Snapshot, Writes
+from stage3_service.audit.outcome import OutcomeKind
 from stage3_service.authorization.denial_budget import DenialAllowance, DenialBudget
 from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.execution.house import House
@@ -126,6 +128,16 @@ class Past:
         for submission in submissions:
             executor.execute(submission, _Patient())
 
+    def execute_alone(self, executor: PlanExecutor, submission: Submission) -> None:
+        """Execute one plan with every barrier.
+
+        Raises:
+            RuntimeError: it did not complete.
+        """
+        answer = executor.execute(submission, _Patient())
+        if answer.outcome.kind is not OutcomeKind.COMPLETED:
+            raise RuntimeError(f"a plan of the benchmark ended as {answer.outcome}")
+
     def executor(self) -> PlanExecutor:
         """Return an executor that keeps every barrier."""
         return self._execute_in(Journal(self.store))
@@ -208,14 +220,13 @@ def open_past(config: Path) -> Iterator[Past]:
 
 
 def fill(past: Past, *, events: int, tokens: int) -> list[str]:
-    """Write so many events and issue so many tokens among them; return the credentials."""
+    """Issue so many tokens and write at least so many events in all; return the credentials."""
     credentials = past.issue(tokens)
-    plans = max(0, events - past.ledger.head.size) // STAGE3_EVENTS_A_PLAN
-    # Every token's first plan leaves one event more.
-    plans -= min(tokens, plans) // (STAGE3_EVENTS_A_PLAN + 1)
-    done = 0
-    while done < plans:
-        some = min(5_000, plans - done)
-        past.execute(past.submissions(credentials, f"past{done}", some))
-        done += some
+    for number in count():
+        # A token's first plan leaves one event more.
+        missing = -(-(events - past.ledger.head.size) // (STAGE3_EVENTS_A_PLAN + 1))
+        if missing <= 0:
+            break
+        some = min(_PLANS_A_COMMIT * 20, missing)
+        past.execute(past.submissions(credentials, f"past{number}", some))
     return credentials

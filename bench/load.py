@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from statistics import quantiles
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import grpc
 
@@ -90,6 +90,16 @@ def load_client(target: Target) -> Iterator[LoadClient]:
 Call: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
 
 
+class _Answer(NamedTuple):
+    """One call: what was sent, what came back, and when."""
+
+    label: str
+    request: bytes
+    response: bytes
+    start: float
+    end: float
+
+
 class _Loop:
     """The callers of one round."""
 
@@ -102,10 +112,10 @@ class _Loop:
     def run(self, concurrency: int, seconds: float, warm_up_s: float) -> Round:
         first = time.perf_counter() + warm_up_s
         last = first + seconds
-        times: list[list[tuple[float, float]]] = [[] for _ in range(concurrency)]
+        answers: list[list[_Answer]] = [[] for _ in range(concurrency)]
         failures: list[BaseException] = []
         threads = [
-            threading.Thread(target=self._caller, args=(own, last, failures)) for own in times
+            threading.Thread(target=self._caller, args=(own, last, failures)) for own in answers
         ]
         for thread in threads:
             thread.start()
@@ -113,20 +123,24 @@ class _Loop:
             thread.join()
         if failures:
             raise failures[0]
+        everything = [answer for own in answers for answer in own]
+        # Not while they come in: a client that checks digests takes the time of what it measures.
+        for answer in everything:
+            self._work.verify(answer.label, answer.request, answer.response)
         counted = [
-            end - start for own in times for start, end in own if start >= first and end <= last
+            answer.end - answer.start
+            for answer in everything
+            if answer.start >= first and answer.end <= last
         ]
         centiles = quantiles(counted, n=100)
         return Round(
-            per_second=sum(first <= end <= last for own in times for _, end in own) / seconds,
+            per_second=sum(first <= answer.end <= last for answer in everything) / seconds,
             p50_ms=centiles[49] * 1e3,
             p99_ms=centiles[98] * 1e3,
-            answered=sum(map(len, times)),
+            answered=len(everything),
         )
 
-    def _caller(
-        self, times: list[tuple[float, float]], last: float, failures: list[BaseException]
-    ) -> None:
+    def _caller(self, answers: list[_Answer], last: float, failures: list[BaseException]) -> None:
         try:
             while (start := time.perf_counter()) < last:
                 label = f"{self._prefix}-{next(self._numbers):06d}"
@@ -134,8 +148,7 @@ class _Loop:
                 start = time.perf_counter()
                 response = self._call(request, timeout=CALL_TIMEOUT_S)
                 end = time.perf_counter()
-                self._work.verify(label, request, response)
-                times.append((start, end))
+                answers.append(_Answer(label, request, response, start, end))
         except BaseException as failure:  # noqa: BLE001 - raised again where the round ends
             failures.append(failure)
 
