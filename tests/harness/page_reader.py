@@ -84,6 +84,14 @@ class Reader:
         said = process.stdout.readline()
         assert " is ready: " in said, (self._directory / "log").read_text()
 
+    def stop_last(self) -> None:
+        """Ask the service that was started last to end."""
+        process = self._serving.pop()
+        process.send_signal(signal.SIGTERM)
+        process.wait(COMMAND_S)
+        assert process.stdout is not None
+        process.stdout.close()
+
     def stop(self) -> list[int]:
         """Ask every service to end, the last one first; return their exit codes."""
         codes = []

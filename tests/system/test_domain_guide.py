@@ -131,6 +131,71 @@ def test_one_ledger_takes_the_place_of_the_other(reader: Reader) -> None:
     assert python["difference"] == []
 
 
+def test_a_ledger_of_another_release_is_accepted_before_it_is_called(
+    reader: Reader, tmp_path: Path
+) -> None:
+    """Real processes all the way: accepted, replaced, refused, shown, accepted again, called."""
+    reader.type("stage3 certs init certs; stage3 certs server certs ledger --dns ledger.dev.test")
+    reader.write(
+        "ledger.toml",
+        'trust_domain = "dev.test"\nlisten = "127.0.0.1:7411"\nprobes = "127.0.0.1:7412"\n'
+        '[tls]\ncertificate_file = "certs/ledger.crt"\nkey_file = "certs/ledger.key"\n'
+        'client_authority_file = "certs/ca.crt"\n',
+    )
+    words = "Moves cents from one account to another."
+    (tmp_path / "changed.py").write_text(LEDGER.read_text().replace(words, "Moves everything."))
+    reader.type(f"{sys.executable} {LEDGER} declare 127.0.0.1:7411 ledger.dev.test > domains.toml")
+    reader.type("stage3 init --domains domains.toml; stage4 init")
+    reader.serve("stage3 serve --config stage3.toml")
+    reader.serve("stage4 serve --config stage4.toml")
+    reader.type(
+        "stage3 token issue --user operations --client demo --allow ledger:balance "
+        "--output demo.token --profile certs/operator.toml"
+    )
+    step = {"domain": "ledger", "method": "balance", "parameters": {"account": "rent"}}
+    plan = {
+        "user_id": "operations",
+        "token_hash": "REPLACE_WITH_TOKEN",
+        "trigger_type": "manual",
+        "steps": [step],
+    }
+    reader.write("plan.json", json.dumps(plan))
+    run = "stage4 plan run plan.json --token-file demo.token --profile certs/demo.toml --json"
+    operator = "--profile certs/operator.toml"
+    accept = f"stage3 domain accept ledger {operator}"
+
+    reader.serve(f"{sys.executable} {LEDGER} serve --config ledger.toml")
+    assert "METHOD_UNDECLARED" in reader.type(f"! {run} 2>&1")
+    assert "ledger is withheld" in reader.type(f"stage3 domain list {operator}")
+    assert "CONFIRMATION_NEEDED" in reader.type(f"! {accept} 2>&1 < /dev/null")
+    # Somebody at a terminal, who reads what is shown and says no, and then yes.
+    typed = f"script -qec '{accept}' /dev/null"
+    assert "was not accepted" in reader.type(f"! echo n | {typed}")
+    assert "ledger is accepted" in reader.type(f"echo y | {typed}")
+    assert json.loads(reader.type(run))["status"] == "completed"
+    reader.stop_last()
+
+    reader.serve(f"{sys.executable} changed.py serve --config ledger.toml")
+    # Until Stage-3 has connected anew, nothing is sent; from then on gate 2 refuses.
+    told = reader.type(
+        f"until ({run} 2>&1 || true) | grep METHOD_UNDECLARED > last; do :; done; "
+        f"stage3 audit list --type AUTHORIZATION_SCOPE_CHECK --json {operator}"
+    )
+    assert json.loads(told)["events"][-1]["reason"] == "domain_not_accepted"
+    shown = reader.type(f"stage3 domain describe ledger {operator}")
+    assert f'- methods.transfer.description: "{words}"' in shown
+    assert '+ methods.transfer.description: "Moves everything."' in shown
+    assert "DOMAIN_CHANGED" in reader.type(f"! {accept} --first 2>&1")
+    assert "DIGEST_MISMATCH" in reader.type(f"! {accept} --digest {'0' * 64} 2>&1")
+    digest = json.loads(reader.type(f"stage3 domain describe ledger --json {operator}"))["shown"]
+    reader.type(f"{accept} --digest {digest['digest']}")
+    assert json.loads(reader.type(run))["status"] == "completed"
+    accepted = reader.type(f"stage3 audit list --type DOMAIN_ACCEPTED --json {operator}")
+    (first, second) = json.loads(accepted)["events"]
+    assert second["additional_data"]["previous_digest"] == first["additional_data"]["digest"]
+    assert second["additional_data"]["by"] == "operator"
+
+
 def test_a_domain_without_its_key_says_what_to_do(reader: Reader) -> None:
     """A wrong setting ends the program before it serves, with the exit code for settings."""
     reader.write("bad.toml", 'trust_domain = "dev.test"\nlissten = "127.0.0.1:7411"\n')
