@@ -15,10 +15,18 @@ from stagegate.stage3.v1 import operator_service_pb2
 
 from servicekit.serving.client_errors import decode_rpc_error
 from servicekit.store.errors import StoreCorrupt
+from stage3_service.domains.acceptance import Acceptance
+from stage3_service.domains.port import DomainUnreachable, Invocation
 from tests.fakes.domains import TrialDomain
 from tests.fakes.remote_domain import RemoteDomain, running_remote_domain, serve_remote_domain
 from tests.harness.pki import pki
-from tests.harness.remote import domain_client, write_domains_file
+from tests.harness.remote import (
+    dialer,
+    domain_client,
+    reached,
+    remote_declaration,
+    write_domains_file,
+)
 from tests.harness.stage3 import Stage3UnderTest, running_stage3, step
 
 SCOPE = {"trial": ("echo", "effect"), "text": ("upper",)}
@@ -175,6 +183,24 @@ def test_the_control_that_came_back_as_itself_is_called(tmp_path: Path) -> None:
         finally:
             second.stop()
     assert second.times_described >= 1
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["asked", "control"])
+def test_the_adapter_asks_before_it_calls(remote: RemoteDomain, asks: bool) -> None:
+    """A changed domain gets no call; an adapter that takes anything for accepted makes it."""
+    declaration = remote_declaration(remote.address)
+    with reached(declaration) as domain:
+        accepted = Acceptance({declaration.name: domain.describe()})
+    change(remote)
+    call = Invocation("effect", b"{}", 5.0, "plan-1/0")
+    with reached(declaration, dialer(accepted=accepted if asks else None)) as domain:
+        if asks:
+            with pytest.raises(DomainUnreachable, match="does not show what was accepted"):
+                domain.invoke(call)
+        else:
+            domain.invoke(call)
+    assert remote.trial.effects == ([] if asks else ["plan-1/0"])
+    assert accepted.withholds(declaration.name) is asks
 
 
 @pytest.mark.parametrize(
