@@ -24,9 +24,10 @@ from servicekit.serving.tls import (
     CredentialFiles,
     read_server_credential,
 )
-from servicekit.store.errors import KeyRefused, StoreCorrupt, StoreExists
-from servicekit.store.key_ring_file import create_key_ring, read_key_ring
+from servicekit.store.errors import StoreCorrupt, StoreExists
+from servicekit.store.key_ring_file import ensure_key_ring, read_key_ring
 from servicekit.store.ledger import Ledger
+from servicekit.store.outcome_keys import refuse_other_ring
 from stage3_service.adapters.declarations_file import read_declarations
 from stage3_service.adapters.grpc_domain import Dialer
 from stage3_service.adapters.json_schema import compile_foreign_schema
@@ -65,7 +66,6 @@ from stage3_service.store.definition_rows import read_accepted
 from stage3_service.store.event_tally import EventTally
 from stage3_service.store.instants import from_us
 from stage3_service.store.operator_reads import SqliteOperatorReads
-from stage3_service.store.outcome_keys import missing_key
 from stage3_service.store.plan_rows import PlanRows
 from stage3_service.store.schema import SCHEMA
 from stage3_service.store.seal import Seal
@@ -190,7 +190,7 @@ def create_state(
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = settings.state_dir / STORE_FILE
     if not os.path.lexists(store):
-        keys = _create_keys(settings.outcome_key_file, entropy)
+        keys = ensure_key_ring(settings.outcome_key_file, entropy)
         vouching = create_vouching(settings, entropy)
         Ledger.create(store, SCHEMA, now_us=(clock or SystemClock()).now_us())
         return (*keys, *vouching, store, *create_domain_state(catalogue, settings.state_dir))
@@ -201,14 +201,6 @@ def create_state(
             advice="Serve from it, or choose another path; nothing is ever replaced.",
         )
     return created
-
-
-def _create_keys(file: Path, entropy: Callable[[int], bytes]) -> tuple[Path, ...]:
-    if os.path.lexists(file):
-        read_key_ring(file, entropy)
-        return ()
-    create_key_ring(file, entropy)
-    return (file,)
 
 
 def build_stage3(
@@ -251,11 +243,7 @@ def build_stage3(
         opened.callback(ledger.close)
         if (problem := ledger.read(state_problem)) is not None:
             raise StoreCorrupt(f"{store}: {problem}", advice=_EVIDENCE)
-        if (key_id := ledger.read(lambda reader: missing_key(reader, ring))) is not None:
-            raise KeyRefused(
-                f"{settings.outcome_key_file} lacks the key {key_id} of outcomes in the store",
-                advice="Name the key ring of this store, or restore the ring from its backup.",
-            )
+        ledger.read(lambda reader: refuse_other_ring(reader, ring, settings.outcome_key_file))
         acceptance = _acceptance(ledger)
         rows = TokenRows()
         journal = Journal(SqliteJournalStore(ledger, rows, PlanRows(ring), events.count))

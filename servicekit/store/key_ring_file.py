@@ -13,7 +13,7 @@ from servicekit.new_file import new_file
 from servicekit.store.errors import KeyRefused
 from servicekit.store.key_ring import KEY_BYTES, KeyRing, key_id_of
 
-__all__ = ["add_key", "create_key_ring", "read_key_ring"]
+__all__ = ["add_key", "create_key_ring", "ensure_key_ring", "read_key_ring"]
 
 MAX_FILE_BYTES = 16_384
 _HEAD = b"# Keys of stored values, oldest first; the last one seals. Back this file up apart.\n"
@@ -43,6 +43,19 @@ def create_key_ring(path: Path, entropy: Callable[[int], bytes]) -> None:
         ) from None
     except OSError as error:
         raise _refused(path, error) from None
+
+
+def ensure_key_ring(path: Path, entropy: Callable[[int], bytes]) -> tuple[Path, ...]:
+    """Create a ring for a new store, unless one was put there before; return what was made.
+
+    Raises:
+        KeyRefused: what is there is no ring, or nothing can be made.
+    """
+    if os.path.lexists(path):
+        read_key_ring(path, entropy)
+        return ()
+    create_key_ring(path, entropy)
+    return (path,)
 
 
 def add_key(path: Path, entropy: Callable[[int], bytes]) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
-from stage3_service.audit.journal import JournalUnavailable, OutcomeDamaged
+from stage3_service.audit.journal import JournalUnavailable
 from stage3_service.errors import Refusal
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def recording_late(late: LateAnswers, log: FilteringBoundLogger) -> Callable[[st
     def deliver(idempotency_key: str, answer: Answer) -> None:
         try:
             late.deliver(idempotency_key, answer)
-        except (JournalUnavailable, OutcomeDamaged) as unavailable:
+        except JournalUnavailable as unavailable:
             log.error(  # noqa: TRY400 - the sentence says it all; a trace adds nothing
                 "a late answer was not recorded", key=idempotency_key, error=str(unavailable)
             )

@@ -146,7 +146,6 @@ class JournalStore(Protocol):
 
         Raises:
             JournalUnavailable: the store has failed, or overran its deadline. Nothing may go on.
-            OutcomeDamaged: `work` asked about a plan whose outcome cannot be told.
         """
 
 

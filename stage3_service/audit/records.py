@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,6 +24,17 @@ class RequestScope:
     request_id: str
 
 
+class StoredOutcome(Protocol):
+    """Hold an outcome as it is stored. A turn hands it out; opening it is for after the turn."""
+
+    def open(self) -> PlanOutcome:
+        """Return the outcome; costs some milliseconds a megabyte, so it holds nobody else up.
+
+        Raises:
+            OutcomeDamaged: what is stored is not the outcome of this very plan.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
     """Hold an admitted plan. `running_step` is None while no step runs.
@@ -38,7 +49,7 @@ class PlanRecord:
     token_id: str
     steps: int
     running_step: int | None
-    outcome: PlanOutcome | None
+    outcome: StoredOutcome | None
     ended_at: datetime | None = None
 
 

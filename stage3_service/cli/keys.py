@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from servicekit.cli.key_ring_commands import make_key_ring, rotate_key
 from servicekit.cli.options import Json
-from servicekit.cli.output import emit, print_facts, say
 from stage3_service.cli.options import ConfigFile, read_settings
 
 app = typer.Typer(
@@ -28,14 +27,7 @@ def new(
 
     As for a secret that a deployment hands to Stage-3. Nothing is overwritten.
     """
-    from servicekit.store.key_ring_file import create_key_ring, read_key_ring
-
-    create_key_ring(file, os.urandom)
-    key_id = read_key_ring(file, os.urandom).current
-    if as_json:
-        emit({"file": str(file), "key_id": key_id})
-        return
-    print_facts({"file": str(file), "key_id": key_id})
+    make_key_ring(file, as_json=as_json)
 
 
 @app.command("rotate")
@@ -44,12 +36,4 @@ def rotate(config: ConfigFile = None, as_json: Json = False) -> None:
 
     That start records KEY_ROTATED. The keys before it stay, and decrypt what they encrypted.
     """
-    from servicekit.store.key_ring_file import add_key
-
-    file = read_settings(config).outcome_key_file
-    previous, key_id = add_key(file, os.urandom)
-    if as_json:
-        emit({"file": str(file), "key_id": key_id, "previous_key_id": previous})
-        return
-    print_facts({"file": str(file), "key_id": key_id, "previous_key_id": previous})
-    say("next: back the file up, and start Stage-3 again")
+    rotate_key(read_settings(config).outcome_key_file, "Stage-3", as_json=as_json)

@@ -15,7 +15,6 @@ from servicekit.invariant import invariant
 from stage3_service.audit.changes import PlanAdmitted, PlanRefused, TokenFirstUsed
 from stage3_service.audit.event import EventType, NewEvent, Status, format_timestamp
 from stage3_service.audit.journal import Writes
-from stage3_service.audit.outcome import PlanOutcome
 from stage3_service.authorization.denial_budget import OTHER_CALLERS
 from stage3_service.authorization.gate import Denial, DenialReason, GateName
 from stage3_service.authorization.limit_gate import AdmissionFacts, decide_admission_limits
@@ -39,7 +38,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from stage3_service.audit.journal import Snapshot
-    from stage3_service.audit.records import PlanRecord, TokenRecord
+    from stage3_service.audit.outcome import PlanOutcome
+    from stage3_service.audit.records import PlanRecord, StoredOutcome, TokenRecord
     from stage3_service.authorization.denial_budget import DenialBudget, Suppressed
     from stage3_service.execution.house import House
     from stage3_service.execution.plan_run import NextStep, PlanRun
@@ -50,9 +50,10 @@ _FIELD = re.compile(r"(?:[a-z_]+(?:\[[0-9]+\])?(?:\.[a-z_]+)?)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Answer a plan that was not admitted: nothing happened."""
+    """Answer a plan that was not admitted: nothing happened. `because_of` has to be intact."""
 
     refusal: Refusal
+    because_of: StoredOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Replayed:
     """Answer a request that was executed before: its stored outcome, and nothing happened now."""
 
     plan_id: str
-    outcome: PlanOutcome
+    outcome: StoredOutcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ def _admit(
     )
 
 
-def _outcome_for(run: PlanRun, prior: PlanRecord) -> PlanOutcome | None:
+def _outcome_for(run: PlanRun, prior: PlanRecord) -> StoredOutcome | None:
     """Return the stored outcome, if this submission may be told it: same token, same plan.
 
     The token may have expired or been revoked since: reading what happened needs no authority to
@@ -226,6 +227,7 @@ def _refuse_again(
             ),
             prior.token_id,
             budget,
+            because_of=prior.outcome,
         )
     # Asking again is what the sentence advises: it costs the caller no budget and the log no entry.
     return Writes(
@@ -298,7 +300,12 @@ def _deny(
 
 
 def _refuse(
-    draft: Draft, refusal: Refusal, token_id: str | None, budget: DenialBudget
+    draft: Draft,
+    refusal: Refusal,
+    token_id: str | None,
+    budget: DenialBudget,
+    *,
+    because_of: StoredOutcome | None = None,
 ) -> Writes[Admission]:
     """Refuse before any gate was asked: the plan's terminal event alone."""
     caller = draft.run.submission.caller
@@ -309,7 +316,7 @@ def _refuse(
         draft.run.trail(token_id).denied(refusal.reason),
     )
     draft.changes.append(PlanRefused(draft.run.submission.plan_id))
-    return Writes(Refused(refusal), events, tuple(draft.changes))
+    return Writes(Refused(refusal, because_of), events, tuple(draft.changes))
 
 
 def invalid(path: str, description: str) -> Refusal:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from servicekit.ijson import JsonValue
     from stage3_service.audit.journal import DurableIntent, Journal, Recorded, Snapshot, Writes
+    from stage3_service.audit.outcome import PlanOutcome
+    from stage3_service.audit.records import StoredOutcome
     from stage3_service.authorization.denial_budget import DenialBudget
     from stage3_service.domains.port import Domain
     from stage3_service.execution.admit import Admission
@@ -86,7 +88,10 @@ class PlanExecutor:
         admitted, intent = self._admit(run)
         if isinstance(admitted, Replayed):
             return PlanAnswer(
-                admitted.plan_id, submission.request_id, replay=True, outcome=admitted.outcome
+                admitted.plan_id,
+                submission.request_id,
+                replay=True,
+                outcome=_opened(admitted.outcome),
             )
         outcome = admitted.outcome
         outputs: dict[int, JsonValue] = {}
@@ -170,7 +175,9 @@ class PlanExecutor:
             partial(admit, run=run, first=first, house=self._house, budget=self._budget)
         )
         match recorded.answer:
-            case Refused(refusal):
+            case Refused(refusal, because_of):
+                if because_of is not None:
+                    _opened(because_of)
                 raise refusal
             case Replayed() | Admitted() as answer:
                 return answer, recorded.intent
@@ -212,12 +219,18 @@ class PlanExecutor:
                 Reason.AUDIT_UNAVAILABLE,
                 "the audit log cannot be written; nothing was started",
             ) from unavailable
-        except OutcomeDamaged as damaged:
-            raise Refusal(
-                Reason.LOG_CORRUPT,
-                "the stored outcome of this request_id was changed in the store and cannot be "
-                "told; nothing was executed now",
-            ) from damaged
+
+
+def _opened(stored: StoredOutcome) -> PlanOutcome:
+    """Return an outcome that the store holds, on the thread of who asks and outside every turn."""
+    try:
+        return stored.open()
+    except OutcomeDamaged as damaged:
+        raise Refusal(
+            Reason.LOG_CORRUPT,
+            "the stored outcome of this request_id was changed in the store and cannot be "
+            "told; nothing was executed now",
+        ) from damaged
 
 
 def _result(results: list[bytes]) -> bytes:

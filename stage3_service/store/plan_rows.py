@@ -1,10 +1,12 @@
 """Rows of `plans`, read and written. What a plan was answered is sealed before it is stored.
 
-In the clear are how a plan ended and at which step: the log says the same.
+It is opened by who tells it, after the turn that read it: the writer decrypts nothing. In the clear
+are how a plan ended and at which step: the log says the same.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from servicekit.store.key_ring import SealBroken
@@ -31,6 +33,33 @@ EndedRow = tuple[int, str, str, str, int, str, bytes, str]
 _LABEL = b"outcome of a plan, v1"
 
 
+@dataclass(frozen=True, slots=True)
+class SealedOutcome:
+    """A `StoredOutcome` as its row spells it; `context` is what the row says that it belongs to."""
+
+    plan_id: str
+    kind: str
+    effects: str
+    reason: str
+    step: int
+    key_id: str
+    sealed: bytes = field(repr=False)
+    context: tuple[bytes, ...] = field(repr=False)
+    ring: KeyRing = field(repr=False)
+
+    def open(self) -> PlanOutcome:
+        """Return the outcome.
+
+        Raises:
+            OutcomeDamaged: what is stored does not open as the outcome of this very plan.
+        """
+        try:
+            told = self.ring.open(self.key_id, self.sealed, self.context)
+        except SealBroken as broken:
+            raise OutcomeDamaged(f"the stored outcome of {self.plan_id}: {broken}") from None
+        return _outcome(OutcomeKind(self.kind), Effects(self.effects), self.reason, self.step, told)
+
+
 class PlanRows:
     """Decode plans and store their outcomes. Safe for any thread."""
 
@@ -38,11 +67,7 @@ class PlanRows:
         self._ring = ring
 
     def decode(self, row: Sequence[Any]) -> PlanRecord:
-        """Return the plan in a row of PLAN_COLUMNS.
-
-        Raises:
-            OutcomeDamaged: what is stored does not open as the outcome of this very plan.
-        """
+        """Return the plan in a row of PLAN_COLUMNS, its outcome still sealed."""
         (
             plan_id, caller, user_id, request_id, digest, token_key, token_id, steps, running,
             ended_us, kind, effects, reason, step, key_id, sealed,
@@ -51,11 +76,9 @@ class PlanRows:
         outcome = None
         if kind is not None:
             context = _context(plan_id, scope, digest, token_key, kind, effects, reason, step)
-            try:
-                told = self._ring.open(key_id, sealed, context)
-            except SealBroken as broken:
-                raise OutcomeDamaged(f"the stored outcome of {plan_id}: {broken}") from None
-            outcome = _outcome(OutcomeKind(kind), Effects(effects), reason, step, told)
+            outcome = SealedOutcome(
+                plan_id, kind, effects, reason, step, key_id, sealed, context, self._ring
+            )
         return PlanRecord(
             plan_id=plan_id,
             scope=scope,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from servicekit.store.outcome_keys import OUTCOME_KEYS
 from servicekit.store.schema import Schema
 
 SCHEMA = Schema(
@@ -77,14 +78,7 @@ SCHEMA = Schema(
             request_key BLOB PRIMARY KEY CHECK (length(request_key) = 16)
         ) STRICT, WITHOUT ROWID
         """,
-        # Names of the keys that sealed outcomes, in order: the last one is in use.
-        """
-        CREATE TABLE outcome_keys (
-            number INTEGER PRIMARY KEY,
-            key_id TEXT NOT NULL,
-            since_us INTEGER NOT NULL
-        ) STRICT
-        """,
+        OUTCOME_KEYS,
         # What each domain elsewhere may show: the definition that was accepted last.
         """
         CREATE TABLE accepted_definitions (

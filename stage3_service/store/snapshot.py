@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from servicekit.store.outcome_keys import KEY_IN_USE
 from stage3_service.audit.records import (
     EndedPlan,
     HaltReason,
@@ -53,7 +54,6 @@ _ENDED_BEFORE = (
     "SELECT plan_id, caller, user_id, request_id FROM plans WHERE ended_us < ? "
     "ORDER BY ended_us LIMIT ?"
 )
-_KEY_IN_USE = "SELECT key_id FROM outcome_keys ORDER BY number DESC LIMIT 1"
 
 _OVERDUE_A_BATCH = 128
 """Asked for once in a batch; what is overdue beyond it waits for the next one."""
@@ -170,7 +170,7 @@ class SqliteSnapshot:
 
     def outcome_key(self) -> str | None:
         """Return the name of the key that outcomes are sealed with, if one was noted."""
-        for (key_id,) in self._turn.rows(_KEY_IN_USE):
+        for (key_id,) in self._turn.rows(KEY_IN_USE):
             return str(key_id)
         return None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from servicekit.store.errors import StoreError
 from servicekit.store.ledger import Ledger, Urgency
+from servicekit.store.outcome_keys import NOTE_KEY
 from stage3_service.audit import changes
 from stage3_service.audit.event import encode_event, format_timestamp
 from stage3_service.audit.journal import JournalUnavailable
@@ -126,10 +127,7 @@ class SqliteJournalStore:
                     (change.token_key, change.token_id, to_us(change.at)),
                 )
             case changes.OutcomeKeyAdopted():
-                turn.run(
-                    "INSERT INTO outcome_keys (key_id, since_us) VALUES (?, ?)",
-                    (change.key_id, to_us(change.at)),
-                )
+                turn.run(NOTE_KEY, (change.key_id, to_us(change.at)))
             case changes.DefinitionAccepted():
                 turn.run(ACCEPT, accepted_row(change.accepted))
             case changes.ServiceHalted():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 import apsw
@@ -137,6 +138,43 @@ def test_an_outcome_that_was_changed_in_the_store_is_not_told(
             token.token_hash, [step("text", "upper", text="three")], plan_id="p", request_id="r"
         )
         assert stage3.send(third).outputs == [{"text": "THREE"}]
+
+
+def test_a_refusal_that_follows_from_a_changed_row_is_no_refusal(tmp_path: Path) -> None:
+    """A row that was given another digest does not make an honest client's request a reused one."""
+    with running_stage3(tmp_path) as stage3:
+        request = stage3.request(stage3.issue().token_hash, [step("text", "upper", text="one")])
+        assert stage3.send(request).kind == "completed"
+    change_store(tmp_path, "UPDATE plans SET plan_digest = zeroblob(32)")
+
+    with running_stage3(tmp_path, create=False) as stage3:
+        request.plan_id = "again"
+        assert stage3.send(request).reason == "LOG_CORRUPT"
+
+
+def test_the_writer_opens_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay is decrypted by the thread that asks, so that a large one holds nobody else up."""
+    writers: list[int] = []
+    openers: list[int] = []
+    genuine_seal, genuine_open = KeyRing.seal, KeyRing.open
+
+    def seal(ring: KeyRing, plaintext: bytes, context: Sequence[bytes]) -> tuple[str, bytes]:
+        writers.append(get_ident())
+        return genuine_seal(ring, plaintext, context)
+
+    def unseal(ring: KeyRing, key_id: str, sealed: bytes, context: Sequence[bytes]) -> bytes:
+        openers.append(get_ident())
+        return genuine_open(ring, key_id, sealed, context)
+
+    monkeypatch.setattr(KeyRing, "seal", seal)
+    monkeypatch.setattr(KeyRing, "open", unseal)
+    with running_stage3(tmp_path) as stage3:
+        request = stage3.request(stage3.issue().token_hash, [step("text", "upper", text="one")])
+        told = stage3.send(request).ended
+        assert stage3.send(request).ended == told
+
+    assert (len(writers), len(openers)) == (1, 1)
+    assert writers != openers
 
 
 def test_a_hand_that_writes_its_own_token_into_the_row_is_told_nothing(tmp_path: Path) -> None:
