@@ -36,6 +36,7 @@ class SecurityRecordType(StrEnum):
 
     CALLER_REFUSED = "caller_refused"
     DENIALS_SUPPRESSED = "denials_suppressed"
+    KEY_ROTATED = "key_rotated"
     RECOVERY_COMPLETED = "recovery_completed"
     STORE_RESTORED = "store_restored"
 
@@ -108,8 +109,21 @@ class PlanOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultScope:
+    """Whose result it is, and of which plan: a stored result is told of nothing else."""
+
+    caller: str
+    user_id: str
+    request_id: str
+    plan_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PlanEnded:
-    """The outcome of a submission: of one that is running, or of the one opened beside it."""
+    """The outcome of a submission: of one that is running, or of the one opened beside it.
+
+    `scope` is set where there is a result to keep.
+    """
 
     plan_id: str
     state: PlanState
@@ -118,6 +132,7 @@ class PlanEnded:
     step: int | None = None
     effects: Effects | None = None
     result_json: bytes = b""
+    scope: ResultScope | None = None
     receipt: bytes = b""
     # The plan that Stage-3 executed under this request identifier; empty if it did not say.
     executed_plan_id: str = ""

@@ -33,11 +33,13 @@ from servicekit.serving.tls import (
 from servicekit.store.checkpoint_copier import CheckpointCopier
 from servicekit.store.checkpoint_file import CheckpointFile
 from servicekit.store.errors import StoreError
+from servicekit.store.key_ring_file import ensure_key_ring, read_key_ring
 from servicekit.store.vouched import create_checkpoint, open_checkpoint
 from stage4_service.errors import JournalUnavailable, Reason
 from stage4_service.metrics import Sources, halt_reasons, stage4_metrics
 from stage4_service.refusal_budget import RefusalBudget
 from stage4_service.settings import STORE_FILE, Stage4Settings
+from stage4_service.store.results import Results
 from stage4_service.store.sqlite_journal import SqliteJournal
 from stage4_service.store.vouching import CheckpointVouching
 from stage4_service.wire.method_table import PLAN_SERVICE, plan_methods
@@ -126,15 +128,19 @@ def init_store(
 ) -> tuple[Path, ...]:
     """Create the state directory, mode 0700, the empty store in it, and what vouches for it.
 
-    Return what was made. Raises: StoreError.
+    A new store gets a new key ring, unless one was put there before. Return what was made.
+
+    Raises: StoreError.
     """
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = settings.state_dir / STORE_FILE
+    keys: tuple[Path, ...] = ()
     vouching: tuple[Path, ...] = ()
     if not os.path.lexists(store):
+        keys = ensure_key_ring(settings.outcome_key_file, entropy)
         vouching = create_checkpoint(*_checkpoint_parts(settings), entropy=entropy)
     SqliteJournal.create(store, now_us=clock.now_us())
-    return (store, *vouching)
+    return (*keys, store, *vouching)
 
 
 def checkpoint_of(settings: Stage4Settings) -> CheckpointFile:
@@ -146,6 +152,17 @@ def checkpoint_of(settings: Stage4Settings) -> CheckpointFile:
     return open_checkpoint(settings.state_dir / STORE_FILE, *_checkpoint_parts(settings))
 
 
+def results_of(settings: Stage4Settings, entropy: Callable[[int], bytes] = os.urandom) -> Results:
+    """Return how results are kept: under the keys, and for the time, that these settings name.
+
+    Raises:
+        KeyRefused: the key ring is missing, or cannot be used.
+    """
+    file = settings.outcome_key_file
+    ring = read_key_ring(file, entropy)
+    return Results(ring, retention_s=settings.outcome_retention_s, file=file)
+
+
 def build_stage4(
     settings: Stage4Settings,
     *,
@@ -153,6 +170,7 @@ def build_stage4(
     ids: Callable[[], str],
     on_sealed: OnSealed = tell_nobody,
     accept_restored: str | None = None,
+    entropy: Callable[[int], bytes] = os.urandom,
 ) -> RunningStage4:
     """Open the store, recover it, bind both listeners and start to connect to Stage-3.
 
@@ -176,12 +194,14 @@ def build_stage4(
     with ExitStack() as undo:
         store = settings.state_dir / STORE_FILE
         checkpoint = checkpoint_of(settings)
+        results = results_of(settings, entropy)
         interval_s = settings.checkpoint.interval_s
         journal = SqliteJournal.open(
             store,
             clock=clock,
             commit_timeout_s=settings.commit_timeout_s,
             reserve_bytes=settings.disk_reserve_bytes,
+            results=results,
             on_poison=seal,
             vouching=CheckpointVouching(
                 checkpoint,

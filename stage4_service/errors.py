@@ -68,6 +68,10 @@ class JournalUnavailable(Exception):
     """Raised by a journal that could not make a record durable; nothing may go on without it."""
 
 
+class ResultDamaged(Exception):
+    """Raised for a stored result that cannot be told: it was changed, or belongs to another row."""
+
+
 class FailClosed(RuntimeError):
     """Raised for every plan that did not complete; the cause is chained.
 

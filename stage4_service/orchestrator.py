@@ -20,6 +20,7 @@ from stage4_service.audit import (
     PlanEnded,
     PlanOpened,
     PlanState,
+    ResultScope,
     Stage4AuditEvent,
     Stage4Journal,
 )
@@ -158,6 +159,12 @@ class Stage4Orchestrator:
                 submission.plan_id,
                 PlanState.COMPLETED,
                 result_json=result.result_json,
+                scope=ResultScope(
+                    submission.caller,
+                    plan.user_id,
+                    submission.request_id,
+                    submission.plan_digest or plan_digest(plan),
+                ),
                 receipt=result.receipt,
                 executed_plan_id=result.executed_plan_id,
             )

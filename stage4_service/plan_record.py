@@ -14,7 +14,11 @@ from stage4_service.errors import Effects
 
 @dataclass(frozen=True, slots=True)
 class PlanRecord:
-    """One row; `number` orders submissions by arrival, times are microseconds since the epoch."""
+    """One row; `number` orders submissions by arrival, times are microseconds since the epoch.
+
+    `result_erased` says that there was a result and its time is over. `result_json` and `receipt`
+    are there where they were asked for.
+    """
 
     number: int
     plan_id: str
@@ -32,6 +36,7 @@ class PlanRecord:
     effects: Effects | None
     executed_plan_id: str
     result_json: bytes
+    result_erased: bool
     receipt: bytes
 
 
@@ -52,8 +57,13 @@ class PlanReader(Protocol):
     Each read raises JournalUnavailable when the store cannot be read.
     """
 
-    def plan(self, plan_id: str, *, caller: str | None) -> PlanRecord | None:
-        """Return a plan, or None if there is none that `caller` may know of."""
+    def plan(
+        self, plan_id: str, *, caller: str | None, with_result: bool = False
+    ) -> PlanRecord | None:
+        """Return a plan, or None if there is none that `caller` may know of.
+
+        Raises ResultDamaged when the result was asked for and was changed in the store.
+        """
         ...
 
     def plans(self, *, caller: str | None, before: int | None, limit: int) -> list[PlanRecord]:

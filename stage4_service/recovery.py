@@ -61,6 +61,15 @@ def describe_restored(
     )
 
 
+def describe_rotation(key_id: str, previous_key_id: str) -> SecurityRecord:
+    """Return the record that another key encrypts stored results from here on."""
+    return SecurityRecord(
+        SecurityRecordType.KEY_ROTATED,
+        "",
+        {"key_id": key_id, "previous_key_id": previous_key_id},
+    )
+
+
 def describe_recovery(closed: int) -> SecurityRecord:
     """Return the record that a start closed `closed` plans."""
     return SecurityRecord(SecurityRecordType.RECOVERY_COMPLETED, "", {"closed": closed})

@@ -22,6 +22,7 @@ from stage4_service.limits import PlanLimits
 _DEFAULTS: Final = PlanLimits()
 # What the parser can hold on its stack.
 _DEEPEST: Final = 100
+_TWO_DAYS_S: Final = 172_800
 
 
 class Listen(Section):
@@ -113,6 +114,9 @@ class Stage4Settings(Section):
     # Holds the store `stage4.sqlite3`; made by `stage4 init`.
     state_dir: Path
     trust_domain: TrustDomain
+    # The keys that stored results are encrypted with; made by `stage4 init`. Kept apart from
+    # `state_dir`: whoever has both reads what plans came to.
+    outcome_key_file: Path
     listen: Listen = Listen()
     # Required unless `insecure_loopback` is set.
     tls: Tls | None = None
@@ -127,6 +131,9 @@ class Stage4Settings(Section):
     # Bytes of the store's disk held for what must be recorded when it is full: a few of the largest
     # results, or some ten thousand events.
     disk_reserve_bytes: Annotated[int, Field(ge=1_048_576, le=2**40)] = 67_108_864
+    # Seconds that a result is told again. At least as long as Stage-3's own default: a day, and the
+    # longest life that a token can have, which Stage-4 does not know.
+    outcome_retention_s: Annotated[int, Field(ge=_TWO_DAYS_S, le=31_536_000)] = _TWO_DAYS_S
     # Seconds until a commit that is not durable seals the service.
     commit_timeout_s: Annotated[float, Field(gt=0, le=60)] = 5.0
     # Seconds that plans under way get to end when the service is told to stop.

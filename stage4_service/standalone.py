@@ -6,6 +6,7 @@ Deliberately absent: a journal that only pretends. This is a second, smaller `bo
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -15,9 +16,12 @@ from typing import Final
 from uuid_utils.compat import uuid7  # noqa: TID251 - a bootstrap hands in the source of identifiers
 
 from servicekit.clock import Clock, SystemClock
+from servicekit.store.key_ring import KEY_BYTES, KeyRing
+from stage4_service.store.results import Results
 from stage4_service.store.sqlite_journal import SqliteJournal
 
 _COMMIT_TIMEOUT_S: Final = 10.0
+_RETENTION_S: Final = 172_800
 
 
 def open_temporary_journal(owner: object, clock: Clock | None) -> SqliteJournal:
@@ -27,7 +31,14 @@ def open_temporary_journal(owner: object, clock: Clock | None) -> SqliteJournal:
     path = directory / "stage4.db"
     try:
         SqliteJournal.create(path, now_us=clock.now_us())
-        journal = SqliteJournal.open(path, clock=clock, commit_timeout_s=_COMMIT_TIMEOUT_S)
+        # The key lives as long as the store does.
+        ring = KeyRing([os.urandom(KEY_BYTES)], os.urandom)  # noqa: TID251 - a bootstrap hands it in
+        journal = SqliteJournal.open(
+            path,
+            clock=clock,
+            commit_timeout_s=_COMMIT_TIMEOUT_S,
+            results=Results(ring, retention_s=_RETENTION_S),
+        )
     except BaseException:
         shutil.rmtree(directory)
         raise

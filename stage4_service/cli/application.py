@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from servicekit.cli.entry import run_command_line
-from stage4_service.cli import audit, plans, serve, state
+from stage4_service.cli import audit, keys, plans, serve, state
 
 if TYPE_CHECKING:
     from servicekit.cli.failure import CommandFailed
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(plans.app, name="plan")
 app.add_typer(audit.app, name="audit")
+app.add_typer(keys.app, name="key")
 app.command("init")(state.init)
 app.command("serve")(serve.serve)
 

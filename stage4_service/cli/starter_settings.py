@@ -18,6 +18,10 @@ _TEMPLATE: Final = """\
 # Holds the store; `stage4 init` made it.
 state_dir = {state_dir}
 
+# The keys that stored results are encrypted with; `stage4 init` made them. Keep a copy, apart
+# from copies of the store: without these keys nothing starts.
+outcome_key_file = {outcome_key_file}
+
 # The deployment's name in every identity, spiffe://<trust domain>/...
 trust_domain = {trust_domain}
 
@@ -56,6 +60,7 @@ server_authority_file = {authority_file}
 def starter_settings(
     *,
     state_dir: Path,
+    outcome_key_file: Path,
     trust_domain: str,
     certificates: Path,
     stage3_address: str,
@@ -68,6 +73,7 @@ def starter_settings(
 
     return _TEMPLATE.format(
         state_dir=_quote(state_dir),
+        outcome_key_file=_quote(outcome_key_file),
         trust_domain=_quote(trust_domain),
         clients=address(7401),
         probes=address(7402),

@@ -1,4 +1,4 @@
-"""`stage4 init`: the settings and the store, made once.
+"""`stage4 init`: the settings, the key of stored results and the store, made once.
 
 Deliberately absent: making any of it while serving. A store that vanished must not be taken for one
 that never was.
@@ -35,9 +35,9 @@ def init(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Create the store and, without --config, a settings file.
+    """Create the key of stored results, the store and, without --config, a settings file.
 
-    Nothing is overwritten. With --config the settings are read and only the store is made.
+    Nothing is overwritten. With --config the settings are read and only the state is made.
     """
     from servicekit.cli.first_start import init_service
 
@@ -64,6 +64,7 @@ def _settings_text(
     certificates = (certificates or home / "certs").absolute()
     return starter_settings(
         state_dir=home / "stage4",
+        outcome_key_file=home / "stage4-outcome.keys",
         trust_domain=trust_domain_of(certificates),
         certificates=certificates,
         stage3_address=stage3_address,

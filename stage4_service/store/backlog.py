@@ -10,15 +10,19 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
+from stage4_service.store.results import ERASE, ERASED_FOR_EACH
+
 if TYPE_CHECKING:
     from servicekit.store.ledger import Rows, SqlValue
     from stage4_service.audit import PlanEnded, PlanOpened
+    from stage4_service.store.results import Sealed
 
 _OPEN: Final = """INSERT INTO plans
     (plan_id, request_id, caller, user_id, plan_digest, steps, state, created_us)
     VALUES (?, ?, ?, ?, ?, ?, 'running', ?)"""
 _END: Final = """UPDATE plans SET state = ?2, reason = ?3, message = ?4, step = ?5, effects = ?6,
-    result_json = ?7, receipt = ?8, executed_plan_id = ?9, ended_us = ?10 WHERE plan_id = ?1"""
+    key_id = ?7, sealed = ?8, receipt = ?9, executed_plan_id = ?10, ended_us = ?11
+    WHERE plan_id = ?1"""
 # Submissions of the same request whose answer was lost learn it, too.
 _END_AND_LEARN: Final = f"""{_END} OR (
     state = 'unknown' AND (caller, user_id, request_id, plan_digest) =
@@ -37,12 +41,13 @@ def request_key(opened: PlanOpened) -> RequestKey:
 class PlanBacklog:
     """Hold one batch's changes; see `servicekit.store.turn.Backlog`. Used on the writer alone."""
 
-    __slots__ = ("_addressed", "_ended", "_opened", "_requests")
+    __slots__ = ("_addressed", "_due_us", "_ended", "_opened", "_requests")
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self._opened: list[tuple[SqlValue, ...]] = []
         self._requests: set[RequestKey] = set()
+        self._due_us = 0
         self._ended: list[tuple[str, tuple[SqlValue, ...]]] = []
         self._addressed: list[tuple[int, str]] = []
 
@@ -50,8 +55,9 @@ class PlanBacklog:
         """Return whether a submission of this batch bears the request identifier."""
         return key in self._requests
 
-    def open(self, opened: PlanOpened, now_us: int) -> None:
-        """Add a submission that runs from `now_us` on."""
+    def open(self, opened: PlanOpened, now_us: int, due_us: int) -> None:
+        """Add a submission that runs from `now_us` on; results from before `due_us` are overdue."""
+        self._due_us = due_us
         self._requests.add(request_key(opened))
         self._opened.append(
             (
@@ -69,7 +75,7 @@ class PlanBacklog:
         """Add that an event may be read by whoever submitted the plan."""
         self._addressed.append((seq, plan_id))
 
-    def end(self, ended: PlanEnded, now_us: int, *, learn: bool) -> None:
+    def end(self, ended: PlanEnded, sealed: Sealed, now_us: int, *, learn: bool) -> None:
         """Add an outcome; `learn` says that it answers lost submissions of the request, too."""
         outcome = (
             ended.plan_id,
@@ -78,7 +84,7 @@ class PlanBacklog:
             ended.message,
             ended.step,
             None if ended.effects is None else ended.effects.value,
-            ended.result_json,
+            *sealed,
             ended.receipt,
             ended.executed_plan_id,
             now_us,
@@ -89,6 +95,7 @@ class PlanBacklog:
         """Write all of it: a submission before what became of it."""
         if self._opened:
             rows.run_many(_OPEN, self._opened)
+            rows.run_many(ERASE, [(self._due_us, ERASED_FOR_EACH * len(self._opened))])
         if self._addressed:
             rows.run_many(_ADDRESS, self._addressed)
         # In their order: what is learned depends on what was not known by then.

@@ -15,27 +15,41 @@ from stage4_service.errors import Effects
 from stage4_service.plan_record import LogEntry, PlanRecord
 
 _PLAN: Final = """SELECT number, plan_id, request_id, caller, user_id, plan_digest, steps, state,
-    created_us, ended_us, reason, message, step, effects, executed_plan_id, """
-_WHOLE: Final = _PLAN + "result_json, receipt FROM plans "
+    created_us, ended_us, reason, message, step, effects, executed_plan_id,
+    sealed IS NULL OR (key_id IS NOT NULL AND ended_us < ?1), """
 # A list tells what became of plans; a result can be a megabyte and is read one at a time.
-_SHORT: Final = _PLAN + "x'', x'' FROM plans "
+_SHORT: Final = _PLAN + "x'' FROM plans "
+_WHOLE: Final = _PLAN + "receipt, key_id, sealed FROM plans "
+_ONE: Final = "WHERE plan_id = ?2 AND (?3 IS NULL OR caller = ?3)"
 _NO_BOUND: Final = 2**63 - 1
 _ENTRY: Final = "SELECT events.seq, leaf, event_type, time_us FROM events "
 
 
-def plan(reader: Reader, plan_id: str, caller: str | None) -> PlanRecord | None:
-    """Return the plan if the caller may know of it."""
-    rows = reader.rows(
-        _WHOLE + "WHERE plan_id = ?1 AND (?2 IS NULL OR caller = ?2)", (plan_id, caller)
-    )
+def plan(reader: Reader, plan_id: str, caller: str | None, due_us: int) -> PlanRecord | None:
+    """Return the plan, without its result, if the caller may know of it.
+
+    Here and below, results of plans that ended before `due_us` count as erased.
+    """
+    rows = reader.rows(_SHORT + _ONE, (due_us, plan_id, caller))
     return _plan_record(rows[0]) if rows else None
 
 
-def plans(reader: Reader, caller: str | None, before: int | None, limit: int) -> list[PlanRecord]:
+def plan_with_result(
+    reader: Reader, plan_id: str, caller: str | None, due_us: int
+) -> tuple[PlanRecord, str | None, bytes] | None:
+    """Return the plan if the caller may know of it, and its result as it is stored."""
+    for *record, key_id, sealed in reader.rows(_WHOLE + _ONE, (due_us, plan_id, caller)):
+        return _plan_record(tuple(record)), cast("str | None", key_id), cast("bytes", sealed)
+    return None
+
+
+def plans(
+    reader: Reader, caller: str | None, before: int | None, limit: int, due_us: int
+) -> list[PlanRecord]:
     """Return a page of plans, newest first, without results."""
     where, parameters = (
         "WHERE number < ? ",
-        list[SqlValue]((_NO_BOUND if before is None else before,)),
+        list[SqlValue]((due_us, _NO_BOUND if before is None else before)),
     )
     if caller is not None:
         where, parameters = where + "AND caller = ? ", [*parameters, caller]
@@ -76,7 +90,7 @@ def leaves(reader: Reader, event_types: Sequence[str]) -> list[bytes]:
 
 
 def _plan_record(row: tuple[SqlValue, ...]) -> PlanRecord:
-    (*head, state, created, ended, reason, message, step, effects, executed, result, receipt) = row
+    (*head, state, created, ended, reason, message, step, effects, executed, erased, receipt) = row
     number, plan_id, request_id, caller, user_id, digest, steps = head
     return PlanRecord(
         number=cast("int", number),
@@ -94,6 +108,7 @@ def _plan_record(row: tuple[SqlValue, ...]) -> PlanRecord:
         step=cast("int | None", step),
         effects=None if effects is None else Effects(cast("str", effects)),
         executed_plan_id=cast("str", executed),
-        result_json=cast("bytes", result),
+        result_json=b"",
+        result_erased=bool(erased),
         receipt=cast("bytes", receipt),
     )

@@ -33,9 +33,10 @@ from stage4_service.audit import (
 )
 from stage4_service.errors import JournalUnavailable
 from stage4_service.plan_record import LogEntry, PlanRecord
-from stage4_service.recovery import close_as_unknown, describe_recovery
+from stage4_service.recovery import close_as_unknown, describe_recovery, describe_rotation
 from stage4_service.store import reads
 from stage4_service.store.backlog import PlanBacklog, request_key
+from stage4_service.store.results import NO_RESULT, Results, Sealed
 from stage4_service.store.schema import STAGE4_SCHEMA
 
 T = TypeVar("T")
@@ -56,11 +57,15 @@ class Vouching(Protocol):
 class SqliteJournal:
     """A `Stage4Journal` over one store, and the reads of `GetPlan` and the lists."""
 
-    __slots__ = ("_ledger", "recovered_plans")
+    __slots__ = ("_clock", "_ledger", "_results", "recovered_plans")
 
-    def __init__(self, ledger: Ledger, *, recovered_plans: int = 0) -> None:
+    def __init__(
+        self, ledger: Ledger, results: Results, clock: Clock, *, recovered_plans: int = 0
+    ) -> None:
         """Hold an open ledger; use `SqliteJournal.open`."""
         self._ledger = ledger
+        self._results = results
+        self._clock = clock
         self.recovered_plans = recovered_plans
 
     @staticmethod
@@ -78,6 +83,7 @@ class SqliteJournal:
         *,
         clock: Clock,
         commit_timeout_s: float,
+        results: Results,
         reserve_bytes: int = 0,
         on_poison: Callable[[StoreError], None] | None = None,
         vouching: Vouching | None = None,
@@ -88,8 +94,8 @@ class SqliteJournal:
         none.
 
         Raises:
-            StoreError: missing, locked, corrupt, too new, or not vouched for; its `advice` says
-                what to do.
+            StoreError: missing, locked, corrupt, too new, not vouched for, or of other keys than
+                `results` has; its `advice` says what to do.
         """
 
         def open_ledger(at_least: TreeHead | None) -> Ledger:
@@ -106,11 +112,14 @@ class SqliteJournal:
         ledger = open_ledger(None) if vouching is None else vouching.open(open_ledger)
         # Before anything is served: a plan that is running now was running when a process died.
         try:
-            recovered = ledger.commit(_recover, urgency=Urgency.OPERATOR)
+            ledger.read(results.refuse_other_store)
+            recovered = ledger.commit(
+                lambda turn: _recover(turn, results), urgency=Urgency.OPERATOR
+            )
         except BaseException:
             ledger.close()
             raise
-        return SqliteJournal(ledger, recovered_plans=recovered)
+        return SqliteJournal(ledger, results, clock, recovered_plans=recovered)
 
     def record(
         self,
@@ -124,6 +133,8 @@ class SqliteJournal:
         Raises:
             JournalUnavailable: it is not, or it is not known whether it is.
         """
+        # Encrypted here, by who brings it: a megabyte would hold up every plan at the writer.
+        sealed = NO_RESULT if ended is None else self._results.seal(ended)
 
         def work(turn: Turn) -> tuple[Stage4AuditEvent, ...]:
             recorded = events
@@ -131,7 +142,7 @@ class SqliteJournal:
                 _refuse_to_begin(turn)
                 if _may_have_been_admitted(turn, opened):
                     recorded = [marked_as_replay(event) for event in events]
-            return _record(turn, recorded, opened, ended)
+            return _record(turn, recorded, opened, ended, sealed, self._results.due_us(turn.now_us))
 
         return self._commit(work)
 
@@ -148,13 +159,24 @@ class SqliteJournal:
         types = [member.value for member in EventType]
         return [decode_event(leaf) for leaf in self._read(lambda r: reads.leaves(r, types))]
 
-    def plan(self, plan_id: str, *, caller: str | None) -> PlanRecord | None:
-        """Return a plan that `caller` submitted; None as a caller may read every plan."""
-        return self._read(lambda reader: reads.plan(reader, plan_id, caller))
+    def plan(
+        self, plan_id: str, *, caller: str | None, with_result: bool = False
+    ) -> PlanRecord | None:
+        """Return a plan that `caller` submitted; None as a caller may read every plan.
+
+        Raises:
+            ResultDamaged: its result was asked for, and was changed in the store.
+        """
+        due_us = self._results.due_us(self._clock.now_us())
+        if not with_result:
+            return self._read(lambda reader: reads.plan(reader, plan_id, caller, due_us))
+        found = self._read(lambda reader: reads.plan_with_result(reader, plan_id, caller, due_us))
+        return None if found is None else self._results.tell(*found)
 
     def plans(self, *, caller: str | None, before: int | None, limit: int) -> list[PlanRecord]:
         """Return at most `limit` plans with a number below `before`, newest first."""
-        return self._read(lambda reader: reads.plans(reader, caller, before, limit))
+        due_us = self._results.due_us(self._clock.now_us())
+        return self._read(lambda reader: reads.plans(reader, caller, before, limit, due_us))
 
     def entries(
         self, *, caller: str | None, plan_id: str, after: int, limit: int
@@ -215,19 +237,24 @@ def _may_have_been_admitted(turn: Turn, opened: PlanOpened) -> bool:
 
 
 def _record(
-    turn: Turn, events: Sequence[NewEvent], opened: PlanOpened | None, ended: PlanEnded | None
+    turn: Turn,
+    events: Sequence[NewEvent],
+    opened: PlanOpened | None,
+    ended: PlanEnded | None,
+    sealed: Sealed = NO_RESULT,
+    due_us: int = 0,
 ) -> tuple[Stage4AuditEvent, ...]:
     now_us = turn.now_us
     numbers = [_append(turn, event) for event in events]
 
     def add(backlog: PlanBacklog) -> None:
         if opened is not None:
-            backlog.open(opened, now_us)
+            backlog.open(opened, now_us, due_us)
         for seq, event in zip(numbers, events, strict=True):
             backlog.address(seq, event.plan_id)
         if ended is not None:
             reported = bool(ended.executed_plan_id)
-            backlog.end(ended, now_us, learn=reported and ended.state in _REPORTED)
+            backlog.end(ended, sealed, now_us, learn=reported and ended.state in _REPORTED)
 
     turn.keep_back(PlanBacklog, add)
     now = event_time(now_us)
@@ -256,11 +283,13 @@ def append_security(turn: Turn, record: SecurityRecord) -> None:
     )
 
 
-def _recover(turn: Turn) -> int:
+def _recover(turn: Turn, results: Results) -> int:
     running = cast("list[tuple[str, str]]", turn.rows(_RUNNING))
     for plan_id, user_id in running:
         event, ended = close_as_unknown(plan_id, user_id)
         _record(turn, (event,), None, ended)
     if running:
         append_security(turn, describe_recovery(len(running)))
+    if (rotated := results.adopt_key(turn)) is not None:
+        append_security(turn, describe_rotation(*rotated))
     return len(running)

@@ -73,7 +73,7 @@ def encode_plan_outcome(
     )
 
 
-def encode_plan(record: PlanRecord, *, with_result: bool) -> plan_service_pb2.Plan:
+def encode_plan(record: PlanRecord) -> plan_service_pb2.Plan:
     """Return a submission and what became of it."""
     original = record.executed_plan_id if record.executed_plan_id != record.plan_id else ""
     return plan_service_pb2.Plan(
@@ -91,10 +91,11 @@ def encode_plan(record: PlanRecord, *, with_result: bool) -> plan_service_pb2.Pl
         effects=plan_outcome_pb2.EFFECTS_UNSPECIFIED
         if record.effects is None
         else _EFFECTS[record.effects],
-        result_json=record.result_json if with_result else b"",
-        receipt=record.receipt if with_result else b"",
+        result_json=record.result_json,
+        receipt=record.receipt,
         steps=record.steps,
         original_plan_id=original,
+        result_erased=record.result_erased,
     )
 
 

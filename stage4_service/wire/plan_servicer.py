@@ -22,7 +22,7 @@ from servicekit.serving.call_facts import CallFacts, call_facts
 from servicekit.serving.identity import IdentityKind
 from servicekit.serving.status import WireError
 from stage4_service.audit import Stage4Journal
-from stage4_service.errors import Effects, FailClosed, JournalUnavailable, Reason
+from stage4_service.errors import Effects, FailClosed, JournalUnavailable, Reason, ResultDamaged
 from stage4_service.limits import PlanLimits
 from stage4_service.orchestrator import Stage4Orchestrator, Submission, record_refused_document
 from stage4_service.plan_document import PlanDocument, holds_credential, read_plan_document
@@ -121,12 +121,18 @@ class PlanServicer(PlanServiceServicer):
         """Return one plan that the caller may know of."""
         caller = _reads_as(call_facts(context))
         try:
-            record = self._records.plan(request.plan_id, caller=caller)
+            # An auditor reads what happened, not what came of it.
+            record = self._records.plan(
+                request.plan_id, caller=caller, with_result=caller is not None
+            )
         except JournalUnavailable:
             _abort_unavailable(context)
+        except ResultDamaged:
+            message = "the stored result of this plan was changed in the store and cannot be told"
+            STATUSES.abort(context, WireError(Reason.LOG_CORRUPT, message))
         if record is None:
             _abort_not_found(context)
-        return pb.GetPlanResponse(plan=encode_plan(record, with_result=caller is not None))
+        return pb.GetPlanResponse(plan=encode_plan(record))
 
     def ListPlans(
         self, request: pb.ListPlansRequest, context: grpc.ServicerContext
@@ -142,7 +148,7 @@ class PlanServicer(PlanServiceServicer):
             _abort_unavailable(context)
         page, rest = records[:size], records[size:]
         return pb.ListPlansResponse(
-            plans=[encode_plan(record, with_result=False) for record in page],
+            plans=[encode_plan(record) for record in page],
             next_page_token=encode_page_token(_PLANS, page[-1].number) if rest else "",
         )
 

@@ -22,6 +22,7 @@ from stage4_service.audit import (
 from stage4_service.errors import Effects, JournalUnavailable, Reason
 from stage4_service.store.sqlite_journal import SqliteJournal
 from tests.fakes.memory_journal import MemoryJournal
+from tests.harness.results import some_results
 
 
 class World(Protocol):
@@ -42,7 +43,9 @@ class _Sqlite:
         path = directory / "journal.sqlite3"
         clock = SystemClock()
         SqliteJournal.create(path, now_us=clock.now_us())
-        self.journal = SqliteJournal.open(path, clock=clock, commit_timeout_s=10.0)
+        self.journal = SqliteJournal.open(
+            path, clock=clock, commit_timeout_s=10.0, results=some_results()
+        )
 
     def state(self, plan_id: str) -> str:
         record = self.journal.plan(plan_id, caller=None)

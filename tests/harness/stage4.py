@@ -40,6 +40,7 @@ def stage4_settings(directory: Path, stage3_address: str, **changes: Any) -> Sta
             "state_dir": directory / "stage4",
             "disk_reserve_bytes": 1_048_576,
             "trust_domain": TRUST_DOMAIN,
+            "outcome_key_file": directory / "stage4-outcome.keys",
             "listen": Listen(clients="127.0.0.1:0", probes="127.0.0.1:0", metrics="127.0.0.1:0"),
             "tls": Tls(
                 certificate_file=keys.file("stage4-server.crt"),

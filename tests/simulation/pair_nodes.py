@@ -39,6 +39,7 @@ from stage4_service.wire.refusals import Refusals
 from stage4_service.wire.stage3_client import Stage3Client
 from tests.fakes.domains import METHODS, TrialDomain, trial_declaration
 from tests.fakes.manual_clock import ManualClock
+from tests.harness.results import some_results
 from tests.simulation.crash_disk import CrashDisk, Crashed, CrashingStore, Files, files_of
 
 STORE3, STORE4 = "stage3.sqlite3", "stage4.sqlite3"
@@ -171,7 +172,12 @@ class Stage4Node:
 
     def __init__(self, around: Surroundings, directory: Path, wire: Any) -> None:
         self.directory = directory
-        self.log = SqliteJournal.open(directory / STORE4, clock=around.clock, commit_timeout_s=60.0)
+        self.log = SqliteJournal.open(
+            directory / STORE4,
+            clock=around.clock,
+            commit_timeout_s=60.0,
+            results=some_results(),
+        )
         self.journal = CrashingJournal(self.log, directory)
         self.servicer = PlanServicer(
             journal=self.journal,

@@ -50,6 +50,7 @@ def plan_document(plan: plan_service_pb2.Plan) -> Document:
         "effects": effects_word(plan.effects),
         "original_plan_id": plan.original_plan_id or None,
         "results": json.loads(plan.result_json)["results"] if plan.result_json else None,
+        "result_erased": plan.result_erased,
     }
 
 

@@ -17,6 +17,7 @@ from stage4_service.audit import (
 from stage4_service.errors import JournalUnavailable
 from stage4_service.store.sqlite_journal import SqliteJournal
 from tests.fakes.manual_clock import ManualClock
+from tests.harness.results import some_results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def journal(tmp_path: Path, clock: ManualClock) -> Iterator[SqliteJournal]:
     """Return a journal on a new store."""
     path = tmp_path / "stage4.sqlite3"
     SqliteJournal.create(path, now_us=clock.now_us())
-    opened = SqliteJournal.open(path, clock=clock, commit_timeout_s=5.0)
+    opened = SqliteJournal.open(path, clock=clock, commit_timeout_s=5.0, results=some_results())
     yield opened
     opened.close()
 
@@ -61,7 +62,7 @@ def test_a_stepped_clock_opens_no_plan_and_records_the_running_one(
         open_plan(journal, "next")
     journal.record(
         [NewEvent(EventType.EXECUTION_COMPLETED, "ada", "running", {})],
-        ended=PlanEnded("running", PlanState.COMPLETED, result_json=b"{}"),
+        ended=PlanEnded("running", PlanState.COMPLETED),
     )
     events = journal.events()
     assert [event.event_type for event in events] == [

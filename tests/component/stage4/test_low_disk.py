@@ -13,6 +13,7 @@ from stage4_service.errors import JournalUnavailable
 from stage4_service.metrics import halt_reasons
 from stage4_service.store.sqlite_journal import SqliteJournal
 from tests.fakes.manual_clock import ManualClock
+from tests.harness.results import some_results
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,13 @@ def test_a_low_disk_opens_no_plan_and_records_the_running_one(
     )
     path, clock = tmp_path / "stage4.sqlite3", ManualClock(SystemClock().now_us())
     SqliteJournal.create(path, now_us=clock.now_us())
-    journal = SqliteJournal.open(path, clock=clock, commit_timeout_s=5.0, reserve_bytes=RESERVE)
+    journal = SqliteJournal.open(
+        path,
+        clock=clock,
+        commit_timeout_s=5.0,
+        results=some_results(),
+        reserve_bytes=RESERVE,
+    )
     open_plan(journal, "running")
     assert halt_reasons(journal.ledger) == frozenset()
     free[0] = 0
@@ -51,7 +58,7 @@ def test_a_low_disk_opens_no_plan_and_records_the_running_one(
     assert halt_reasons(journal.ledger) == {"disk"}
     journal.record(
         [NewEvent(EventType.EXECUTION_COMPLETED, "ada", "running", {})],
-        ended=PlanEnded("running", PlanState.COMPLETED, result_json=b"{}"),
+        ended=PlanEnded("running", PlanState.COMPLETED),
     )
     assert [event.plan_id for event in journal.events()] == ["running"] * 3
     free[0] = 100 * RESERVE

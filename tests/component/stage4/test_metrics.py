@@ -14,7 +14,7 @@ import pytest
 from servicekit.clock import SystemClock
 from servicekit.serving.server import PortUnavailable
 from stage4_service.audit import EventType, NewEvent, PlanOpened
-from stage4_service.bootstrap import build_stage4, init_store
+from stage4_service.bootstrap import build_stage4, init_store, results_of
 from stage4_service.settings import STORE_FILE, Refusals
 from stage4_service.store.sqlite_journal import SqliteJournal
 from tests.fakes.stage3_service import TOKEN, FakeStage3, refuse, serving
@@ -177,7 +177,10 @@ def test_what_a_start_recovered_is_told(tmp_path: Path, stage3_address: str) -> 
     settings = stage4_settings(tmp_path, stage3_address)
     init_store(settings, clock=SystemClock())
     journal = SqliteJournal.open(
-        settings.state_dir / STORE_FILE, clock=SystemClock(), commit_timeout_s=5
+        settings.state_dir / STORE_FILE,
+        clock=SystemClock(),
+        commit_timeout_s=5,
+        results=results_of(settings),
     )
     journal.record(
         (NewEvent(EventType.EXECUTION_STARTED, "ada", "plan_a", {}),),

@@ -49,7 +49,7 @@ def reader(tmp_path: Path) -> Iterator[Explaining]:
 def test_a_page_is_read_in_the_order_of_an_index(reader: Explaining, caller: str | None) -> None:
     """Expect no sort of what is beyond the page, and no walk over other callers' rows."""
     reads.entries(reader, caller, "", 5, 100)  # type: ignore[arg-type]
-    reads.plans(reader, caller, 5, 100)  # type: ignore[arg-type]
+    reads.plans(reader, caller, 5, 100, 0)  # type: ignore[arg-type]
     assert not [step for step in reader.plan if "TEMP B-TREE" in step or "SCAN" in step]
     assert all("PRIMARY KEY" in step or "INDEX" in step for step in reader.plan)
 

@@ -29,7 +29,7 @@ from stage4_service.audit import (
     SecurityRecord,
     SecurityRecordType,
 )
-from stage4_service.bootstrap import build_stage4, init_store
+from stage4_service.bootstrap import build_stage4, init_store, results_of
 from stage4_service.errors import JournalUnavailable, Reason
 from stage4_service.settings import STORE_FILE, Limits, Stage4Settings
 from stage4_service.store.sqlite_journal import SqliteJournal
@@ -52,7 +52,10 @@ def _leave_running(settings: Stage4Settings, *plan_ids: str) -> None:
     """Leave a store as a process does that dies between its two commits."""
     init_store(settings, clock=SystemClock())
     journal = SqliteJournal.open(
-        settings.state_dir / STORE_FILE, clock=SystemClock(), commit_timeout_s=5.0
+        settings.state_dir / STORE_FILE,
+        clock=SystemClock(),
+        commit_timeout_s=5.0,
+        results=results_of(settings),
     )
     for plan_id in plan_ids:
         journal.record(
@@ -174,6 +177,7 @@ def test_settings_are_typed_complete_and_refused_when_misspelled(tmp_path: Path)
     environ = {
         "STAGE4_STATE_DIR": str(tmp_path),
         "STAGE4_TRUST_DOMAIN": "stagegate.test",
+        "STAGE4_OUTCOME_KEY_FILE": str(tmp_path / "keys"),
         "STAGE4_LIMITS__MAX_STEPS": "7",
     }
     settings = load_settings(Stage4Settings, file=None, environ=environ, env_prefix="STAGE4_")
@@ -225,7 +229,7 @@ def test_a_store_that_cannot_recover_is_let_go_again(
     settings = stage4_settings(tmp_path, "127.0.0.1:1")
     _leave_running(settings, "plan_a")
 
-    def fail(_turn: object) -> None:
+    def fail(_turn: object, _results: object) -> None:
         raise RuntimeError("the recovery is broken")
 
     with monkeypatch.context() as broken:

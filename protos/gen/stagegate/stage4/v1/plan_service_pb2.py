@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from stagegate.error.v1 import plan_outcome_pb2 as stagegate_dot_error_dot_v1_dot_plan__outcome__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&stagegate/stage4/v1/plan_service.proto\x12\x13stagegate.stage4.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%stagegate/error/v1/plan_outcome.proto\"@\n\x12\x45xecutePlanRequest\x12\x16\n\tplan_json\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x9f\x01\n\x13\x45xecutePlanResponse\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0bresult_json\x18\x03 \x01(\x0c\x12\x0e\n\x06replay\x18\x04 \x01(\x08\x12\x13\n\x0bplan_digest\x18\x05 \x01(\x0c\x12\x0f\n\x07receipt\x18\x06 \x01(\x0c\x12\x18\n\x10original_plan_id\x18\x07 \x01(\t\"-\n\x13ValidatePlanRequest\x12\x16\n\tplan_json\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\"^\n\x14ValidatePlanResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x13\n\x0bplan_digest\x18\x04 \x01(\x0c\"\xa9\x03\n\x04Plan\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x13\n\x0bplan_digest\x18\x05 \x01(\x0c\x12-\n\x05state\x18\x06 \x01(\x0e\x32\x1e.stagegate.stage4.v1.PlanState\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0f\n\x07message\x18\n \x01(\t\x12\x11\n\x04step\x18\x0b \x01(\rH\x00\x88\x01\x01\x12,\n\x07\x65\x66\x66\x65\x63ts\x18\x0c \x01(\x0e\x32\x1b.stagegate.error.v1.Effects\x12\x13\n\x0bresult_json\x18\r \x01(\x0c\x12\x0f\n\x07receipt\x18\x0e \x01(\x0c\x12\r\n\x05steps\x18\x0f \x01(\r\x12\x18\n\x10original_plan_id\x18\x10 \x01(\tB\x07\n\x05_step\"!\n\x0eGetPlanRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\":\n\x0fGetPlanResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.stagegate.stage4.v1.Plan\"9\n\x10ListPlansRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x11ListPlansResponse\x12(\n\x05plans\x18\x01 \x03(\x0b\x32\x19.stagegate.stage4.v1.Plan\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\nAuditEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\nevent_json\x18\x02 \x01(\x0c\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07plan_id\x18\x03 \x01(\t\"c\n\x17ListAuditEventsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.stagegate.stage4.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xa0\x01\n\tPlanState\x12\x1a\n\x16PLAN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12PLAN_STATE_REFUSED\x10\x01\x12\x16\n\x12PLAN_STATE_RUNNING\x10\x02\x12\x18\n\x14PLAN_STATE_COMPLETED\x10\x03\x12\x15\n\x11PLAN_STATE_FAILED\x10\x04\x12\x16\n\x12PLAN_STATE_UNKNOWN\x10\x05\x32\xf4\x03\n\x0bPlanService\x12`\n\x0b\x45xecutePlan\x12\'.stagegate.stage4.v1.ExecutePlanRequest\x1a(.stagegate.stage4.v1.ExecutePlanResponse\x12\x63\n\x0cValidatePlan\x12(.stagegate.stage4.v1.ValidatePlanRequest\x1a).stagegate.stage4.v1.ValidatePlanResponse\x12T\n\x07GetPlan\x12#.stagegate.stage4.v1.GetPlanRequest\x1a$.stagegate.stage4.v1.GetPlanResponse\x12Z\n\tListPlans\x12%.stagegate.stage4.v1.ListPlansRequest\x1a&.stagegate.stage4.v1.ListPlansResponse\x12l\n\x0fListAuditEvents\x12+.stagegate.stage4.v1.ListAuditEventsRequest\x1a,.stagegate.stage4.v1.ListAuditEventsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&stagegate/stage4/v1/plan_service.proto\x12\x13stagegate.stage4.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%stagegate/error/v1/plan_outcome.proto\"@\n\x12\x45xecutePlanRequest\x12\x16\n\tplan_json\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"\x9f\x01\n\x13\x45xecutePlanResponse\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0bresult_json\x18\x03 \x01(\x0c\x12\x0e\n\x06replay\x18\x04 \x01(\x08\x12\x13\n\x0bplan_digest\x18\x05 \x01(\x0c\x12\x0f\n\x07receipt\x18\x06 \x01(\x0c\x12\x18\n\x10original_plan_id\x18\x07 \x01(\t\"-\n\x13ValidatePlanRequest\x12\x16\n\tplan_json\x18\x01 \x01(\x0c\x42\x03\x80\x01\x01\"^\n\x14ValidatePlanResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x13\n\x0bplan_digest\x18\x04 \x01(\x0c\"\xc0\x03\n\x04Plan\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x13\n\x0bplan_digest\x18\x05 \x01(\x0c\x12-\n\x05state\x18\x06 \x01(\x0e\x32\x1e.stagegate.stage4.v1.PlanState\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0f\n\x07message\x18\n \x01(\t\x12\x11\n\x04step\x18\x0b \x01(\rH\x00\x88\x01\x01\x12,\n\x07\x65\x66\x66\x65\x63ts\x18\x0c \x01(\x0e\x32\x1b.stagegate.error.v1.Effects\x12\x13\n\x0bresult_json\x18\r \x01(\x0c\x12\x0f\n\x07receipt\x18\x0e \x01(\x0c\x12\r\n\x05steps\x18\x0f \x01(\r\x12\x18\n\x10original_plan_id\x18\x10 \x01(\t\x12\x15\n\rresult_erased\x18\x11 \x01(\x08\x42\x07\n\x05_step\"!\n\x0eGetPlanRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\":\n\x0fGetPlanResponse\x12\'\n\x04plan\x18\x01 \x01(\x0b\x32\x19.stagegate.stage4.v1.Plan\"9\n\x10ListPlansRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"V\n\x11ListPlansResponse\x12(\n\x05plans\x18\x01 \x03(\x0b\x32\x19.stagegate.stage4.v1.Plan\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"r\n\nAuditEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\nevent_json\x18\x02 \x01(\x0c\x12\x12\n\nevent_type\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"P\n\x16ListAuditEventsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0f\n\x07plan_id\x18\x03 \x01(\t\"c\n\x17ListAuditEventsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.stagegate.stage4.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xa0\x01\n\tPlanState\x12\x1a\n\x16PLAN_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12PLAN_STATE_REFUSED\x10\x01\x12\x16\n\x12PLAN_STATE_RUNNING\x10\x02\x12\x18\n\x14PLAN_STATE_COMPLETED\x10\x03\x12\x15\n\x11PLAN_STATE_FAILED\x10\x04\x12\x16\n\x12PLAN_STATE_UNKNOWN\x10\x05\x32\xf4\x03\n\x0bPlanService\x12`\n\x0b\x45xecutePlan\x12\'.stagegate.stage4.v1.ExecutePlanRequest\x1a(.stagegate.stage4.v1.ExecutePlanResponse\x12\x63\n\x0cValidatePlan\x12(.stagegate.stage4.v1.ValidatePlanRequest\x1a).stagegate.stage4.v1.ValidatePlanResponse\x12T\n\x07GetPlan\x12#.stagegate.stage4.v1.GetPlanRequest\x1a$.stagegate.stage4.v1.GetPlanResponse\x12Z\n\tListPlans\x12%.stagegate.stage4.v1.ListPlansRequest\x1a&.stagegate.stage4.v1.ListPlansResponse\x12l\n\x0fListAuditEvents\x12+.stagegate.stage4.v1.ListAuditEventsRequest\x1a,.stagegate.stage4.v1.ListAuditEventsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTEPLANREQUEST'].fields_by_name['plan_json']._serialized_options = b'\200\001\001'
   _globals['_VALIDATEPLANREQUEST'].fields_by_name['plan_json']._loaded_options = None
   _globals['_VALIDATEPLANREQUEST'].fields_by_name['plan_json']._serialized_options = b'\200\001\001'
-  _globals['_PLANSTATE']._serialized_start=1476
-  _globals['_PLANSTATE']._serialized_end=1636
+  _globals['_PLANSTATE']._serialized_start=1499
+  _globals['_PLANSTATE']._serialized_end=1659
   _globals['_EXECUTEPLANREQUEST']._serialized_start=135
   _globals['_EXECUTEPLANREQUEST']._serialized_end=199
   _globals['_EXECUTEPLANRESPONSE']._serialized_start=202
@@ -48,21 +48,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VALIDATEPLANRESPONSE']._serialized_start=410
   _globals['_VALIDATEPLANRESPONSE']._serialized_end=504
   _globals['_PLAN']._serialized_start=507
-  _globals['_PLAN']._serialized_end=932
-  _globals['_GETPLANREQUEST']._serialized_start=934
-  _globals['_GETPLANREQUEST']._serialized_end=967
-  _globals['_GETPLANRESPONSE']._serialized_start=969
-  _globals['_GETPLANRESPONSE']._serialized_end=1027
-  _globals['_LISTPLANSREQUEST']._serialized_start=1029
-  _globals['_LISTPLANSREQUEST']._serialized_end=1086
-  _globals['_LISTPLANSRESPONSE']._serialized_start=1088
-  _globals['_LISTPLANSRESPONSE']._serialized_end=1174
-  _globals['_AUDITEVENT']._serialized_start=1176
-  _globals['_AUDITEVENT']._serialized_end=1290
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=1292
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=1372
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=1374
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1473
-  _globals['_PLANSERVICE']._serialized_start=1639
-  _globals['_PLANSERVICE']._serialized_end=2139
+  _globals['_PLAN']._serialized_end=955
+  _globals['_GETPLANREQUEST']._serialized_start=957
+  _globals['_GETPLANREQUEST']._serialized_end=990
+  _globals['_GETPLANRESPONSE']._serialized_start=992
+  _globals['_GETPLANRESPONSE']._serialized_end=1050
+  _globals['_LISTPLANSREQUEST']._serialized_start=1052
+  _globals['_LISTPLANSREQUEST']._serialized_end=1109
+  _globals['_LISTPLANSRESPONSE']._serialized_start=1111
+  _globals['_LISTPLANSRESPONSE']._serialized_end=1197
+  _globals['_AUDITEVENT']._serialized_start=1199
+  _globals['_AUDITEVENT']._serialized_end=1313
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=1315
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=1395
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=1397
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=1496
+  _globals['_PLANSERVICE']._serialized_start=1662
+  _globals['_PLANSERVICE']._serialized_end=2162
 # @@protoc_insertion_point(module_scope)

@@ -211,6 +211,7 @@ class Plan(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     ORIGINAL_PLAN_ID_FIELD_NUMBER: _builtins.int
+    RESULT_ERASED_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     """Identifier of the plan."""
     request_id: _builtins.str
@@ -232,13 +233,15 @@ class Plan(_message.Message):
     effects: _plan_outcome_pb2.Effects.ValueType
     """What may have changed in the world."""
     result_json: _builtins.bytes
-    """The result, when it completed."""
+    """The result, when it completed; empty in lists, to auditors, and once it is erased."""
     receipt: _builtins.bytes
     """DSSE envelope that proves the outcome; empty until receipts are issued."""
     steps: _builtins.int
     """Number of steps; 0 when the document was not valid."""
     original_plan_id: _builtins.str
     """Identifier of the plan whose stored outcome this submission was answered with, if it was."""
+    result_erased: _builtins.bool
+    """The plan completed, and the time is over in which its result is kept."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was received."""
@@ -266,10 +269,11 @@ class Plan(_message.Message):
         receipt: _builtins.bytes = ...,
         steps: _builtins.int = ...,
         original_plan_id: _builtins.str = ...,
+        result_erased: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "create_time", b"create_time", "end_time", b"end_time", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "caller", b"caller", "create_time", b"create_time", "effects", b"effects", "end_time", b"end_time", "message", b"message", "original_plan_id", b"original_plan_id", "plan_digest", b"plan_digest", "plan_id", b"plan_id", "reason", b"reason", "receipt", b"receipt", "request_id", b"request_id", "result_json", b"result_json", "state", b"state", "step", b"step", "steps", b"steps", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "caller", b"caller", "create_time", b"create_time", "effects", b"effects", "end_time", b"end_time", "message", b"message", "original_plan_id", b"original_plan_id", "plan_digest", b"plan_digest", "plan_id", b"plan_id", "reason", b"reason", "receipt", b"receipt", "request_id", b"request_id", "result_erased", b"result_erased", "result_json", b"result_json", "state", b"state", "step", b"step", "steps", b"steps", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
     _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015
