@@ -1,8 +1,8 @@
 """Measure the pair and the bare echo in turns, and print both: `python -m bench`.
 
 `python -m bench overload` measures what an overload does to everybody, `python -m bench adapters`
-what governance adds to a call of an MCP server, `python -m bench scale` what a long past, a long
-plan and many plans cost.
+what governance adds to a call of a service and of an MCP server, `python -m bench scale` what a
+long past, a long plan and many plans cost.
 """
 
 import argparse

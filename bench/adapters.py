@@ -1,8 +1,9 @@
-"""What governance adds to a call: the same server, called directly and by a plan of one step.
+"""What governance adds to a call: the same service, called directly and by a plan of one step.
 
-`python -m bench adapters` takes turns between the two in one run. Directly means the protocol's own
-library on one warm session, with nothing in between; governed means through Stage-4 and Stage-3,
-mTLS on both hops, every gate, every event durable. With 32 callers a plan has three calls.
+`python -m bench adapters` takes turns between the two in one run, for a service over gRPC and for
+an MCP server. Directly means the protocol's own library on one warm connection, with nothing in
+between; governed means through Stage-4 and Stage-3, mTLS on both hops, every gate, every event
+durable. With 32 callers a plan has three calls.
 """
 
 import argparse
@@ -11,8 +12,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -21,6 +21,7 @@ from typing import Any, Final
 from mcp import StdioServerParameters
 from mcp.client.client import Client
 
+from bench import far_domain
 from bench.load import LoadClient, Target, load_client
 from bench.pair import STAGE4_NAME, TOKEN_LIFETIME_S, USER
 from bench.work import ConvertWork, UpperWork, WrongAnswerError
@@ -29,7 +30,16 @@ from examples.local_pair import LocalPair
 SERVER: Final = "mcp-server-time"
 ALONE: Final = 1
 BUSY: Final = 32
+WARM_UP_S: Final = 1.0
 STEPS_BUSY: Final = 3
+GRPC: Final = "service over gRPC called directly, 1 caller"
+GRPC_PLAN: Final = "the same service by a plan of one step"
+TOOL: Final = "tool called directly, 1 caller"
+TOOL_PLAN: Final = "the same tool by a plan of one step"
+BUILTIN_PLAN: Final = "builtin text.upper by a plan of one step"
+BUSY_TOOL: Final = "tool called directly, 32 callers, calls"
+BUSY_PLANS: Final = "plans of three such calls, 32 callers"
+CONTENDERS: Final = (GRPC, GRPC_PLAN, TOOL, TOOL_PLAN, BUILTIN_PLAN, BUSY_TOOL, BUSY_PLANS)
 ASKED: Final = {"source_timezone": "Etc/UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}
 ANSWERED: Final = "+9.0h"
 
@@ -40,6 +50,11 @@ class Figures:
 
     per_second: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
+
+    def add(self, took: list[float], seconds: float) -> None:
+        """Add a round of calls that took so many seconds each."""
+        self.per_second.append(len(took) / seconds)
+        self.p50_ms.append(quantiles(took, n=100)[49] * 1e3)
 
     def line(self, name: str) -> str:
         """Say the medians in one line."""
@@ -61,46 +76,54 @@ def run(chosen: argparse.Namespace) -> None:
         raise SystemExit(f"{SERVER} is not installed: `make test` brings it")
     with tempfile.TemporaryDirectory(dir=chosen.directory) as made:
         measured = asyncio.run(_measure(Path(made), program, chosen.rounds, chosen.seconds))
-    direct, governed, builtin, busy_direct, busy_governed = measured
-    print(direct.line("tool called directly, 1 caller"))
-    print(governed.line("the same tool by a plan of one step"))
-    print(builtin.line("builtin text.upper by a plan of one step"))
-    print(busy_direct.line("tool called directly, 32 callers, calls"))
-    print(busy_governed.line("three governed calls a plan, 32 callers, plans"))
-    added_ms = median(governed.p50_ms) - median(direct.p50_ms)
-    ratio = median(governed.p50_ms) / median(direct.p50_ms)
-    calls = STEPS_BUSY * median(busy_governed.per_second)
-    print(f"\nadded p50 of one governed call: {added_ms:.2f} ms, {ratio:.2f} times the direct call")
-    print(
-        f"governed calls / direct calls, 32 callers: {calls / median(busy_direct.per_second):.2f}"
-    )
+    for name, figures in measured.items():
+        print(figures.line(name))
+    print()
+    for direct, governed in ((GRPC, GRPC_PLAN), (TOOL, TOOL_PLAN)):
+        was, now = median(measured[direct].p50_ms), median(measured[governed].p50_ms)
+        print(f"{governed}: {now - was:.2f} ms added at p50, {now / was:.2f} times the direct call")
+    calls = STEPS_BUSY * median(measured[BUSY_PLANS].per_second)
+    ratio = calls / median(measured[BUSY_TOOL].per_second)
+    print(f"governed calls / direct calls of the tool, 32 callers: {ratio:.2f}")
 
 
 async def _measure(
     directory: Path, program: str, rounds: int, seconds: float
-) -> tuple[Figures, Figures, Figures, Figures, Figures]:
-    figures = tuple(Figures() for _ in range(5))
-    direct, governed, builtin, busy_direct, busy_governed = figures
-    with _pair(directory, program) as pair:
+) -> dict[str, Figures]:
+    figures: dict[str, Figures] = {name: Figures() for name in CONTENDERS}
+    address = far_domain.free_address()
+    async with AsyncExitStack() as stack:
+        pair = stack.enter_context(_pair(directory, program, address))
+        stack.enter_context(far_domain.running_far_domain(pair, address))
+        pair.start()
         token = _issue(pair)
-        convert = ConvertWork(USER, token, 1, ASKED, ANSWERED)
-        three = ConvertWork(USER, token, STEPS_BUSY, ASKED, ANSWERED)
-        async with _session(program) as client:
-            with (
-                load_client(_target(pair, convert)) as one,
-                load_client(_target(pair, three)) as busy,
-                load_client(_target(pair, UpperWork(USER, token))) as upper,
-            ):
-                for _ in range(rounds):
-                    await _direct(client, ALONE, seconds, direct)
-                    await asyncio.to_thread(_governed, one, ALONE, seconds, governed)
-                    await asyncio.to_thread(_governed, upper, ALONE, seconds, builtin)
-                    await _direct(client, BUSY, seconds, busy_direct)
-                    await asyncio.to_thread(_governed, busy, BUSY, seconds, busy_governed)
-    return direct, governed, builtin, busy_direct, busy_governed
+        works: dict[str, ConvertWork | UpperWork] = {
+            BUILTIN_PLAN: UpperWork(USER, token),
+            GRPC_PLAN: UpperWork(USER, token, "far"),
+            TOOL_PLAN: ConvertWork(USER, token, 1, ASKED, ANSWERED),
+            BUSY_PLANS: ConvertWork(USER, token, STEPS_BUSY, ASKED, ANSWERED),
+        }
+        clients = {
+            name: stack.enter_context(load_client(_target(pair, work)))
+            for name, work in works.items()
+        }
+        session = await stack.enter_async_context(
+            Client(StdioServerParameters(command=program), cache=None)
+        )
+        for _ in range(rounds):
+            for name, client in clients.items():
+                callers = BUSY if name == BUSY_PLANS else ALONE
+                await asyncio.to_thread(_governed, client, callers, seconds, figures[name])
+            took = await asyncio.to_thread(
+                far_domain.call_directly, pair.certificates, address, seconds
+            )
+            figures[GRPC].add(took, seconds)
+            await _direct(session, ALONE, seconds, figures[TOOL])
+            await _direct(session, BUSY, seconds, figures[BUSY_TOOL])
+    return figures
 
 
-def _pair(directory: Path, program: str) -> LocalPair:
+def _pair(directory: Path, program: str, far_address: str) -> LocalPair:
     limits: dict[str, Any] = {"max_duration_s": 30, "max_response_bytes": 4096}
     method = {"tool": "convert_time", "description": "Converts.", "repetition": "idempotent"}
     clock = {
@@ -112,21 +135,22 @@ def _pair(directory: Path, program: str) -> LocalPair:
         "methods": {"convert": {**method, **limits}},
     }
     text = {"adapter": "builtin", "endpoint": "text", "methods": {"upper": {}}}
+    far = far_domain.declared(far_address)
     file = directory / "domains.json"
-    file.write_text(json.dumps({"domains": {"clock": clock, "text": text}}))
+    file.write_text(json.dumps({"domains": {"clock": clock, "text": text, "far": far}}))
     pair = LocalPair(directory / "pair", domains_file=file)
     pair.make()
-    pair.start()
     return pair
 
 
 def _issue(pair: LocalPair) -> str:
     file = pair.directory / "bench.token"
-    pair.run("stage3", "domain", "accept", "clock", "--first")
+    for name in ("clock", "far"):
+        pair.run("stage3", "domain", "accept", name, "--first")
     pair.run(
         "stage3",
         *("token", "issue", "--user", USER, "--client", "demo"),
-        *("--allow", "clock:convert", "--allow", "text:upper"),
+        *("--allow", "clock:convert", "--allow", "text:upper", "--allow", "far:upper"),
         *("--lifetime", str(TOKEN_LIFETIME_S), "--output", file),
     )
     return file.read_text(encoding="utf-8").strip()
@@ -137,12 +161,6 @@ def _target(pair: LocalPair, work: ConvertWork | UpperWork) -> Target:
     authority, certificate, key = (str(pair.certificates / name) for name in names)
     address = pair.stage4_addresses["clients"]
     return Target(address, STAGE4_NAME, (authority, certificate, key), work)
-
-
-@asynccontextmanager
-async def _session(program: str) -> AsyncIterator[Client]:
-    async with Client(StdioServerParameters(command=program), cache=None) as client:
-        yield client
 
 
 async def _direct(client: Client, callers: int, seconds: float, figures: Figures) -> None:
@@ -158,11 +176,10 @@ async def _direct(client: Client, callers: int, seconds: float, figures: Figures
                 raise WrongAnswerError("the tool answered something else")
 
     await asyncio.gather(*(call() for _ in range(callers)))
-    figures.per_second.append(len(took) / seconds)
-    figures.p50_ms.append(quantiles(took, n=100)[49] * 1e3)
+    figures.add(took, seconds)
 
 
 def _governed(client: LoadClient, callers: int, seconds: float, figures: Figures) -> None:
-    measured = client.run(callers, seconds, 0.3)
+    measured = client.run(callers, seconds, WARM_UP_S)
     figures.per_second.append(measured.per_second)
     figures.p50_ms.append(measured.p50_ms)

@@ -138,10 +138,11 @@ class ConvertWork:
 
 @dataclass(frozen=True, slots=True)
 class UpperWork:
-    """One step on the builtin text domain."""
+    """One step that writes a label in capitals, in this domain."""
 
     user_id: str
     token_hash: str
+    domain: str = "text"
 
     @property
     def method(self) -> str:
@@ -150,7 +151,7 @@ class UpperWork:
 
     def request(self, label: str) -> bytes:
         """Make a plan that writes the label in capitals."""
-        step = {"domain": "text", "method": "upper", "parameters": {"text": label}}
+        step = {"domain": self.domain, "method": "upper", "parameters": {"text": label}}
         return _plan(self.user_id, self.token_hash, [step])
 
     def verify(self, label: str, request: bytes, response: bytes) -> None:
