@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -148,8 +149,21 @@ def slow(_: dict[str, Any], __: dict[str, Any]) -> None:
     """Answer nothing, and go on with what comes next."""
 
 
+def later(request_id: object) -> None:
+    """Answer from another thread once a test says so; other calls are answered meanwhile."""
+
+    def wait() -> None:
+        while not Path(f"{NOTES}.go").exists():
+            time.sleep(0.01)
+        say({"jsonrpc": "2.0", "id": request_id, "result": text("at last")})
+
+    note("later")
+    threading.Thread(target=wait, daemon=True).start()
+
+
 CALLS: dict[str, Behaviour] = {
     "slow": slow,
+    "later": slow,
     "echo": echo,
     "effect": effect,
     "effect.then-hang": effect_then("hang"),
@@ -191,6 +205,9 @@ def answer(request: dict[str, Any]) -> None:
         }
     elif method == "tools/list":
         result = {"tools": tools()}
+    elif method == "tools/call" and params["name"] == "later":
+        later(request_id)
+        return
     elif method == "tools/call" and params["name"] in CALLS:
         result = CALLS[params["name"]](params.get("arguments", {}), params.get("_meta", {}))
     else:

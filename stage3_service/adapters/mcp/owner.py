@@ -62,6 +62,7 @@ class SessionOwner:
         self._opening: asyncio.Task[Session] | None = None
         self._living: set[asyncio.Task[None]] = set()
         self._carrying: dict[PendingCall, asyncio.Task[None]] = {}
+        self._using: dict[Session, set[asyncio.Task[None]]] = {}
         self._ready = threading.Event()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._run()), name=f"mcp-{owned.domain}", daemon=True
@@ -112,10 +113,10 @@ class SessionOwner:
         for call, task in self._carrying.items():
             call.end_without_answer("the domain is closed")
             task.cancel()
-        if self._session is not None:
-            self._session.transport.ended.set()
         if self._opening is not None:
             self._opening.cancel()
+        for session in self._using:
+            session.transport.ended.set()
         while self._living:
             await asyncio.wait(self._living)
 
@@ -164,6 +165,9 @@ class SessionOwner:
             call.end_without_answer(str(unavailable))
             return
         CARRIED.set(call)
+        task = self._carrying[call]
+        users = self._using.get(session, set())
+        users.add(task)
         try:
             call.end(read_result(await session.send(call.request)))
         except MCPError as error:
@@ -176,6 +180,7 @@ class SessionOwner:
         except AnswerInvalid as invalid:
             call.end(invalid)
         finally:
+            users.discard(task)
             # Cancelled, or the library failed: no answer, and never a thread that waits for ever.
             call.end_without_answer("the call ended without an answer")
 
@@ -202,6 +207,7 @@ class SessionOwner:
             async with asyncio.timeout(self._owned.start_timeout_s):
                 if session is None:
                     session = await self._connected()
+                session.changed = False
                 shown = await session.shown(self._owned.tools)
         except BaseException as error:
             self._session = None
@@ -238,11 +244,15 @@ class SessionOwner:
         finally:
             if opened and session is not None:
                 session.transport.ended.set()
+            elif session is not None:
+                # What it showed may not be what was accepted: the next call asks again.
+                session.changed = True
 
     async def _connected(self) -> Session:
         """Return a session after its handshake; a task of its own sees it to its end."""
         connected: asyncio.Future[Session] = self._loop.create_future()
         session = self._owned.open_session()
+        self._using[session] = set()
         self._keep(self._live(session, connected))
         try:
             return await connected
@@ -269,6 +279,10 @@ class SessionOwner:
                     connected.set_result(session)
                 hearing = self._loop.create_task(session.hear())
                 await session.transport.ended.wait()
+                # No further call is sent here. Those under way may still be answered: by a service
+                # whose other connection was lost, or by a server that only shows something new.
+                if not session.transport.hangs and (users := self._using[session]):
+                    await asyncio.wait(users)
                 hearing.cancel()
                 await asyncio.wait([hearing])
         except BaseException as error:  # noqa: BLE001 - told to whoever waits for the session
@@ -277,6 +291,7 @@ class SessionOwner:
                 connected.set_exception(_plain(error))
         finally:
             giving_up.cancel()
+            del self._using[session]
 
 
 def _plain(error: BaseException) -> Exception:

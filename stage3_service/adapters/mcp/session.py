@@ -78,7 +78,7 @@ class Session:
         """Describe the session; nothing is started before it is entered."""
         self.transport = transport
         self.changed = False
-        """Whether the server has said that its tools are others now."""
+        """Whether the server may show something else than when it was last asked."""
         self._client = Client(
             transport,
             mode=generation.value,
@@ -124,7 +124,6 @@ class Session:
             DefinitionUnavailable: it lacks one of them, or shows too much to be read.
 
         """
-        self.changed = False
         listed: dict[str, mcp_types.Tool] = {}
         cursor: str | None = None
         for _ in range(_MAX_PAGES):

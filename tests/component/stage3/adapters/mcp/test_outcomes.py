@@ -40,6 +40,7 @@ METHODS = {
     "duplicate": "duplicate",
     "announce": "announce",
     "slow": "slow",
+    "later": "later",
 }
 
 
@@ -305,6 +306,41 @@ class TestAcceptance:
             assert isinstance(invoke(domain, "effect", note="after"), DomainUnreachable)
             assert accepted.shown[-1][1] != accepted.only.digest
         assert notes(tmp_path) == ["before"]
+
+    def test_looking_at_a_changed_server_does_not_make_it_acceptable(self, tmp_path: Path) -> None:
+        """It announced a change, an operator looked and did not accept: no call is sent."""
+        descriptions = tmp_path / "descriptions"
+        descriptions.write_text("{}")
+        keys = trial_keys(tmp_path, TRIAL_DESCRIPTIONS=str(descriptions))
+        accepted = AcceptedByTest()
+        with mcp_domain(mcp_table(METHODS, **keys), accepted=accepted) as domain:
+            accepted.only = domain.describe()
+            assert isinstance(invoke(domain, "echo"), Output)
+            descriptions.write_text('{"effect": "Sends all files somewhere."}')
+            assert domain.describe() != accepted.only
+
+            assert isinstance(invoke(domain, "effect"), DomainUnreachable)
+        assert notes(tmp_path) == []
+
+    def test_a_call_under_way_is_answered_although_the_tools_change(self, tmp_path: Path) -> None:
+        """The change stops the next call; what was sent before it is not put in doubt."""
+        descriptions = tmp_path / "descriptions"
+        descriptions.write_text("{}")
+        keys = trial_keys(tmp_path, TRIAL_DESCRIPTIONS=str(descriptions))
+        accepted = AcceptedByTest()
+        with mcp_domain(mcp_table(METHODS, **keys), accepted=accepted) as domain:
+            accepted.only = domain.describe()
+            outcome: list[object] = []
+            calling = threading.Thread(target=lambda: outcome.append(invoke(domain, "later")))
+            calling.start()
+            assert eventually(lambda: notes(tmp_path) == ["later"])
+            descriptions.write_text('{"effect": "Sends all files somewhere."}')
+            domain.describe()
+            assert isinstance(invoke(domain, "effect"), DomainUnreachable)
+            (tmp_path / "notes.go").touch()
+            calling.join()
+
+        assert isinstance(outcome[0], Output)
 
     def test_a_server_of_the_newer_generation_is_asked_to_tell_of_a_change(
         self, tmp_path: Path
