@@ -30,6 +30,7 @@ from stage3_service.authorization.denial_budget import DenialAllowance, DenialBu
 from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
+from stage3_service.execution.serving import Served
 from stage3_service.execution.submission import Submission
 from stage3_service.execution.token_operations import issue
 from stage3_service.plan.parse import parse_plan
@@ -204,8 +205,7 @@ def open_past(config: Path) -> Iterator[Past]:
     def execute_in(journal: Journal) -> PlanExecutor:
         return PlanExecutor(
             journal=journal,
-            domains=domains.domains,
-            house=house,
+            serving=Served(house, domains.domains),
             budget=budget,
             late=LateAnswers(journal, os.urandom),
             entropy=os.urandom,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
 from queue import Empty, SimpleQueue
+from threading import Thread
 from types import FrameType
 from typing import Final
 
@@ -85,6 +86,17 @@ def pin_to_cpu(cpu: int | None) -> None:
         text = ", ".join(str(number) for number in allowed)
         raise ProcessRefused(f"cannot pin to CPU {cpu}: this process may run on {text}")
     os.sched_setaffinity(0, {cpu})
+
+
+def on_hangup(act: Callable[[], None]) -> None:
+    """Take SIGHUP as a request to do this, beside the main thread; main thread only.
+
+    The main thread waits for the end, and what is asked for may take a while.
+    """
+    signal.signal(
+        signal.SIGHUP,
+        lambda _number, _frame: Thread(target=act, name="hangup", daemon=True).start(),
+    )
 
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)

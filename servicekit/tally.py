@@ -37,6 +37,12 @@ class Counts:
             known = key if key in counts else self._other
             counts[known] = counts.get(known, 0) + count
 
+    def extend(self, keys: Iterable[Key]) -> None:
+        """Begin further keys at zero; those that are there keep their counts."""
+        with self._lock:
+            for key in keys:
+                self._counts.setdefault(key, 0)
+
     def read(self) -> Mapping[Key, int]:
         """Return the counts as they are at one moment."""
         with self._lock:
@@ -63,6 +69,13 @@ class Durations:
         self._counts: dict[Key, list[int]] = {key: [0] * (len(bounds) + 1) for key in keys}
         self._totals: dict[Key, float] = dict.fromkeys(self._counts, 0.0)
         self._lock = Lock()
+
+    def extend(self, keys: Iterable[Key]) -> None:
+        """Begin further keys empty; those that are there keep what they have."""
+        with self._lock:
+            for key in keys:
+                self._totals.setdefault(key, 0.0)
+                self._counts.setdefault(key, [0] * (len(self._bounds) + 1))
 
     def observe(self, amount: float, *key: str) -> None:
         """Take one observation; one of an unknown name is dropped."""

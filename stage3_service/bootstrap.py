@@ -29,35 +29,23 @@ from servicekit.store.key_ring_file import ensure_key_ring, read_key_ring
 from servicekit.store.ledger import Ledger
 from servicekit.store.outcome_keys import refuse_other_ring
 from stage3_service.adapters.declarations_file import read_declarations
-from stage3_service.adapters.grpc_domain import Dialer
-from stage3_service.adapters.json_schema import compile_foreign_schema
-from stage3_service.adapters.mcp.opening import mcp_opener
-from stage3_service.adapters.measured_domain import measure_domains
-from stage3_service.adapters.reaching import (
-    client_certificate,
-    connect_timeout_s,
-    read_reachable,
-)
+from stage3_service.adapters.measured_domain import no_durations
+from stage3_service.adapters.opening import Opening
+from stage3_service.adapters.reaching import client_certificate, read_reachable
 from stage3_service.adapters.registry import (
     ExtraDomain,
-    OpenDomains,
     create_domain_state,
-    open_domains,
 )
-from stage3_service.adapters.reporting import (
-    logging_raised,
-    observe_definitions,
-    recording_late,
-)
+from stage3_service.adapters.reporting import observe_definitions, reload_by_signal
+from stage3_service.adapters.served_domains import ServedDomains
 from stage3_service.audit.journal import Journal, JournalUnavailable
 from stage3_service.authorization.denial_budget import DenialAllowance, DenialBudget
-from stage3_service.domains.acceptance import Acceptance, Offer
+from stage3_service.domains.acceptance import Acceptance
 from stage3_service.execution.definitions import Definitions
 from stage3_service.execution.execute_plan import PlanExecutor
-from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
 from stage3_service.execution.outcome_key import adopt_outcome_key
-from stage3_service.execution.record_unconfined import record_unconfined
+from stage3_service.execution.record_reload import record_reload
 from stage3_service.execution.record_violation import record_suppressed
 from stage3_service.execution.recover import recover
 from stage3_service.metrics import Sources, halt_reasons, stage3_metrics
@@ -110,7 +98,7 @@ class Stage3:
     _journal: Journal
     _budget: DenialBudget
     _ledger: Ledger
-    _domains: OpenDomains
+    _domains: ServedDomains
     _definitions: Definitions
     _health: HealthBoard
     _log: FilteringBoundLogger
@@ -124,11 +112,15 @@ class Stage3:
         # Beside the service: a domain that is down, or slow to say what it is, holds nobody up.
         Thread(
             target=observe_definitions,
-            args=(self._definitions, self._domains.catalogue, self._log),
+            args=(self._definitions, self._domains.catalogue(), self._log),
             name="definitions",
             daemon=True,
         ).start()
         self._health.set_all_serving()
+
+    def reload(self) -> None:
+        """Read the domains file again, because a signal asks for it; refused whole, and logged."""
+        reload_by_signal(self._domains, self._log)
 
     def stop(self, drain_s: float) -> bool:
         """Drain and close; return whether every plan under way has ended.
@@ -233,7 +225,7 @@ def build_stage3(
     certificates = _certificates(settings, clock, log)
     if (client := client_certificate(settings, clock, log)) is not None:
         certificates["domain_client"] = client
-    catalogue = read_reachable(settings)
+    catalogue, _digest = read_reachable(settings)
     store = settings.state_dir / STORE_FILE
     vouching = Vouching(settings, clock, accept_restored=accept_restored)
     ring = read_key_ring(settings.outcome_key_file, entropy)
@@ -252,31 +244,33 @@ def build_stage3(
             log.info("another key seals outcomes from here on", key_id=ring.current)
         recovered = recover(journal)
         late = LateAnswers(journal, entropy)
-        record_unconfined(journal, catalogue)
-        domains = open_domains(
-            catalogue,
-            settings.state_dir,
-            on_late=recording_late(late, log),
-            on_raised=logging_raised(log),
+        durations = no_durations()
+        opening = Opening(
+            settings=settings,
+            clock=clock,
+            log=log,
+            journal=journal,
+            late=late,
+            acceptance=acceptance,
+            certificate=client,
             extra_domains=extra_domains,
-            dialer=Dialer(client, connect_timeout_s(settings), clock.monotonic_s, acceptance),
-            open_mcp=mcp_opener(settings, acceptance, log),
+            durations=durations,
+            on_declared=events.extend,
         )
-        opened.callback(domains.close)
-        measured, durations = measure_domains(domains.domains, domains.catalogue, clock.monotonic_s)
+        serving = ServedDomains(
+            opening.begin(catalogue),
+            read=partial(read_reachable, settings),
+            begin=opening.begin,
+            record=partial(record_reload, journal),
+        )
+        opened.callback(serving.close)
         budget = DenialBudget(
             DenialAllowance(burst=settings.denials.burst, per_second=settings.denials.per_second)
         )
         seal = Seal(on_poison, log)
         executor = PlanExecutor(
             journal=journal,
-            domains=measured,
-            house=House(
-                Offer(domains.catalogue, acceptance, compile_foreign_schema),
-                settings.tokens.max_lifetime_s,
-                settings.limits.as_plan_limits(),
-                outcome_retention_s=settings.outcome_retention_s,
-            ),
+            serving=serving,
             budget=budget,
             late=late,
             entropy=entropy,
@@ -285,14 +279,18 @@ def build_stage3(
         reads = SqliteOperatorReads(ledger, rows)
         halts = partial(halt_reasons, ledger, reads, seal)
         definitions = Definitions(
-            journal, acceptance, lambda: domains.catalogue, domains.describing
+            journal,
+            acceptance,
+            serving.catalogue,
+            serving.describing,
         )
         desk = OperatorDesk(
             journal=journal,
             reads=reads,
             halts=halts,
             ledger=ledger,
-            catalogue=lambda: domains.catalogue,
+            catalogue=serving.catalogue,
+            reload=serving.reload,
             acceptance=acceptance,
             definitions=definitions,
             policy=IssuePolicy(
@@ -321,7 +319,7 @@ def build_stage3(
             events=events,
             durations=durations,
             suppressed=lambda: budget.suppressed_total,
-            abandoned=domains.abandoned,
+            abandoned=serving.abandoned,
             halt_reasons=halts,
             recovered_plans=recovered,
         )
@@ -349,7 +347,7 @@ def build_stage3(
         _journal=journal,
         _budget=budget,
         _ledger=ledger,
-        _domains=domains,
+        _domains=serving,
         _definitions=definitions,
         _health=health,
         _log=log,

@@ -92,7 +92,7 @@ PATHS: dict[str, tuple[Callable[[Stage3UnderTest, ManualClock], None], str]] = {
 }
 ELSEWHERE = {
     *("LATE_OUTCOME", "DENIALS_SUPPRESSED", "KEY_ROTATED", "STORE_RESTORED"),
-    *("DOMAIN_ACCEPTED", "DOMAIN_UNCONFINED"),
+    *("DOMAIN_ACCEPTED", "DOMAINS_RELOADED", "DOMAIN_UNCONFINED"),
 }
 """Types whose paths need a set-up of their own; see the classes below."""
 
@@ -199,6 +199,24 @@ class TestStoreRestored:
             }
             (halted,) = stage3.events(event_type="SERVICE_HALTED")
             assert halted["seq"] == event["seq"] + 1
+
+
+class TestDomainsReloaded:
+    """Other declarations are served on somebody's word, in the log."""
+
+    def test_it_is_emitted(self, tmp_path: Path) -> None:
+        """One event, with who asked, the names, and the digest of the file."""
+        with running_remote_domain() as remote:
+            declared = write_domains_file(tmp_path / "domains.json", remote.address)
+            with running_stage3(
+                tmp_path, domains_file=declared, domain_client=domain_client()
+            ) as stage3:
+                stage3.operator().ReloadDomains(operator_service_pb2.ReloadDomainsRequest())
+                (event,) = stage3.events(event_type="DOMAINS_RELOADED")
+        assert set(event) == FIELDS
+        assert (event["status"], event["additional_data"]["by"]) == ("success", "oona")
+        assert event["additional_data"]["domains"] == ["trial", "text"]
+        assert len(event["additional_data"]["file_digest"]) == 64
 
 
 class TestDomainAccepted:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 
@@ -61,18 +62,29 @@ def read_declarations(path: Path | None) -> Catalogue:
         DeclarationsRefused: with every problem of the file.
 
     """
+    return read_declared(path)[0]
+
+
+def read_declared(path: Path | None) -> tuple[Catalogue, str]:
+    """Return what the file declares, and the SHA-256 of the very bytes that were read.
+
+    Raises:
+        DeclarationsRefused: with every problem of the file.
+
+    """
     if path is None:
-        return builtin_catalogue()
+        return builtin_catalogue(), sha256().hexdigest()
     try:
         data, raw = _read(path)
     except _FileProblem as problem:
         raise DeclarationsRefused([f"{path}: {problem}"]) from problem
     try:
-        return parse_declarations(raw, validators=compile_schema, builtin=BUILTIN_METHODS)
+        catalogue = parse_declarations(raw, validators=compile_schema, builtin=BUILTIN_METHODS)
     except DeclarationsRefused as refused:
         if path.suffix != ".toml":
             raise
         raise DeclarationsRefused(_with_lines(refused.problems, TomlLines(data))) from refused
+    return catalogue, sha256(data).hexdigest()
 
 
 class _FileProblem(Exception):

@@ -34,16 +34,22 @@ class MeasuredDomain:
             self._durations.observe(self._monotonic_s() - began_s, self._name, invocation.method)
 
 
+def no_durations() -> Durations:
+    """Return what measures are kept in, before any method is declared."""
+    return Durations((), _SECONDS)
+
+
 def measure_domains(
-    domains: Mapping[str, Domain], catalogue: Catalogue, monotonic_s: Callable[[], float]
-) -> tuple[Mapping[str, Domain], Durations]:
-    """Return the domains with a measure around each, and what is measured, by domain and method."""
-    durations = Durations(
-        ((declared.name, method) for declared in catalogue for method in declared.methods),
-        _SECONDS,
+    domains: Mapping[str, Domain],
+    catalogue: Catalogue,
+    durations: Durations,
+    monotonic_s: Callable[[], float],
+) -> Mapping[str, Domain]:
+    """Return the domains with a measure around each, kept in `durations` by domain and method."""
+    durations.extend(
+        (declared.name, method) for declared in catalogue for method in declared.methods
     )
-    measured: dict[str, Domain] = {
+    return {
         name: MeasuredDomain(name, domain, durations, monotonic_s)
         for name, domain in domains.items()
     }
-    return measured, durations

@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from servicekit.clock import Clock
 from servicekit.serving.rotation import Rotation
 from servicekit.serving.tls import CredentialFiles, read_caller_credential
-from stage3_service.adapters.declarations_file import read_declarations
+from stage3_service.adapters.declarations_file import read_declared
 from stage3_service.domains.declaration import Catalogue
 from stage3_service.domains.declarations_reading import DeclarationsRefused
 from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
@@ -40,14 +40,14 @@ def connect_timeout_s(settings: Stage3Settings) -> float:
     return CONNECT_TIMEOUT_S if client is None else client.connect_timeout_s
 
 
-def read_reachable(settings: Stage3Settings) -> Catalogue:
-    """Return what the domains file declares, if all of it can be reached.
+def read_reachable(settings: Stage3Settings) -> tuple[Catalogue, str]:
+    """Return what the domains file declares, if all of it can be reached, and its SHA-256.
 
     Raises:
         DeclarationsRefused: with every problem of the file.
 
     """
-    catalogue = read_declarations(settings.domains_file)
+    catalogue, digest = read_declared(settings.domains_file)
     if settings.domain_client is None and not settings.insecure_loopback:
         problems = [
             f"domains.{domain.name}.adapter: grpc needs the setting [domain_client], the "
@@ -57,4 +57,4 @@ def read_reachable(settings: Stage3Settings) -> Catalogue:
         ]
         if problems:
             raise DeclarationsRefused(problems)
-    return catalogue
+    return catalogue, digest

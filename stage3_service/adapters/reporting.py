@@ -6,6 +6,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from stage3_service.audit.journal import JournalUnavailable
+from stage3_service.domains.declarations_reading import DeclarationsRefused
 from stage3_service.errors import Refusal
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from stage3_service.adapters.served_domains import ServedDomains
     from stage3_service.adapters.shielded_call import RaisedError
     from stage3_service.domains.declaration import Catalogue
     from stage3_service.domains.port import Answer
@@ -70,3 +72,15 @@ def observe_definitions(
                 domain=declared.name,
                 advice=f"look at it with `stage3 domain describe {declared.name}`",
             )
+
+
+def reload_by_signal(serving: ServedDomains, log: FilteringBoundLogger) -> None:
+    """Read the domains file again for nobody who could be told: what comes of it is logged."""
+    try:
+        reloaded = serving.reload(None)
+    except DeclarationsRefused as refused:
+        log.error("the domains file cannot be used", problems=refused.problems)  # noqa: TRY400 - as above
+    except JournalUnavailable as unavailable:
+        log.error("a reload was not recorded", error=str(unavailable))  # noqa: TRY400 - as above
+    else:
+        log.info("domains reloaded", file_digest=reloaded.digest)

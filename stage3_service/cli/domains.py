@@ -170,6 +170,24 @@ def _lines(shown: dict[str, object]) -> Sequence[object]:
     return lines
 
 
+@app.command("reload")
+def reload(
+    profile: ProfileFile = None, address: ServiceAddress = None, as_json: Json = False
+) -> None:
+    """Let the running service read its domains file again, for plans that come from now on.
+
+    The file is taken whole or not at all. Plans under way keep what they began with.
+    """
+    from stage3_service.cli.client.operator_client import operator_client
+
+    with operator_client(profile, address) as client:
+        reloaded = client.reload_domains()
+    if as_json:
+        emit(reloaded)
+        return
+    print_facts(reloaded)
+
+
 @app.command("check")
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .toml or .json file.")],

@@ -28,6 +28,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: plans under way end, no other is begun.
 
+    SIGHUP reads the domains file again, as `stage3 domain reload` does.
+
     One line on standard output says where it listens, once it answers. The log goes to standard
     error, as JSON lines.
     """
@@ -52,6 +54,9 @@ def serve(
 
 
 def _announce(stage3: Stage3, *, as_json: bool) -> None:
+    from servicekit.process import on_hangup
+
+    on_hangup(stage3.reload)
     from servicekit.cli.service_process import announce
 
     announce(

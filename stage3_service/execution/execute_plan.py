@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from stage3_service.audit.outcome import PlanOutcome
     from stage3_service.audit.records import StoredOutcome
     from stage3_service.authorization.denial_budget import DenialBudget
-    from stage3_service.domains.port import Domain
     from stage3_service.execution.admit import Admission
     from stage3_service.execution.house import House
     from stage3_service.execution.late_answers import LateAnswers
+    from stage3_service.execution.serving import Served, Serving
     from stage3_service.execution.submission import Call, Submission
     from stage3_service.plan.plan import Plan
 
@@ -56,16 +56,14 @@ class PlanExecutor:
         self,
         *,
         journal: Journal,
-        domains: Mapping[str, Domain],
-        house: House,
+        serving: Serving,
         budget: DenialBudget,
         late: LateAnswers,
         entropy: Callable[[int], bytes],
         seal: Callable[[Exception], None],
     ) -> None:
         self._journal = journal
-        self._domains = domains
-        self._house = house
+        self._serving = serving
         self._budget = budget
         self._late = late
         self._entropy = entropy
@@ -83,9 +81,14 @@ class PlanExecutor:
             Refusal: the plan was not admitted and nothing happened; or, as OUTCOME_UNRECORDED, an
                 effect happened whose record could not be made durable.
         """
-        plan = self._parse(submission)
+        with self._serving.using() as served:
+            return self._execute(submission, call, served)
+
+    def _execute(self, submission: Submission, call: Call, served: Served) -> PlanAnswer:
+        house = served.house
+        plan = self._parse(submission, house)
         run = PlanRun(plan, submission, call)
-        admitted, intent = self._admit(run)
+        admitted, intent = self._admit(run, house)
         if isinstance(admitted, Replayed):
             return PlanAnswer(
                 admitted.plan_id,
@@ -102,7 +105,7 @@ class PlanExecutor:
             # Whatever goes wrong in here, a step was started and its outcome is not recorded: a
             # defect must not leave a plan that seems to run for ever behind a service that goes on.
             try:
-                answered = invoke_step(intent, self._domains, self._entropy)
+                answered = invoke_step(intent, served.domains, self._entropy)
                 if isinstance(answered.outcome, Succeeded):
                     outputs[started.index] = answered.output
                     results.append(answered.output_json)
@@ -114,8 +117,8 @@ class PlanExecutor:
                         ended=started,
                         outcome=answered.outcome,
                         progress=progress,
-                        following=self._following(run, started.index, outputs, results),
-                        house=self._house,
+                        following=self._following(run, started.index, outputs, results, house),
+                        house=house,
                     )
                 )
             except Exception as error:
@@ -140,12 +143,12 @@ class PlanExecutor:
             outcome=invariant(outcome, "a plan ended without an outcome"),
         )
 
-    def _parse(self, submission: Submission) -> Plan:
+    def _parse(self, submission: Submission, house: House) -> Plan:
         """Trust nothing Stage-4 found: read every rule again, and compare the digests."""
         if violation := submission.first_violation():
             raise self._record_malformed(submission, invalid(*violation))
         try:
-            plan = parse_plan(submission.plan, self._house.limits)
+            plan = parse_plan(submission.plan, house.limits)
         except PlanInvalid as refused:
             raise self._record_malformed(
                 submission, invalid(refused.path, refused.description)
@@ -167,12 +170,14 @@ class PlanExecutor:
         answer = recorded.answer
         return answer.refusal if isinstance(answer, Refused) else refusal
 
-    def _admit(self, run: PlanRun) -> tuple[Admitted | Replayed, DurableIntent | None]:
+    def _admit(
+        self, run: PlanRun, house: House
+    ) -> tuple[Admitted | Replayed, DurableIntent | None]:
         if self._draining:
             raise Refusal(Reason.SERVICE_HALTED, "the service is shutting down; nothing happened")
-        first = NextStep(*prepare_step(run.plan, 0, {}, house=self._house, entropy=self._entropy))
+        first = NextStep(*prepare_step(run.plan, 0, {}, house=house, entropy=self._entropy))
         recorded = self._record_before_effect(
-            partial(admit, run=run, first=first, house=self._house, budget=self._budget)
+            partial(admit, run=run, first=first, house=house, budget=self._budget)
         )
         match recorded.answer:
             case Refused(refusal, because_of):
@@ -190,6 +195,7 @@ class PlanExecutor:
         index: int,
         outputs: Mapping[int, JsonValue],
         results: list[bytes],
+        house: House,
     ) -> Following:
         """Return what comes after step `index`, should it have succeeded."""
         after = index + 1
@@ -197,7 +203,7 @@ class PlanExecutor:
             return Following(None, result_json=_result(results))
         if len(outputs) <= index:
             return Following(None)
-        prepared = prepare_step(run.plan, after, outputs, house=self._house, entropy=self._entropy)
+        prepared = prepare_step(run.plan, after, outputs, house=house, entropy=self._entropy)
         return Following(NextStep(*prepared), draining=self._draining)
 
     def _record_late(self, idempotency_key: str) -> None:

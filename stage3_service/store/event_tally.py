@@ -49,13 +49,12 @@ class EventTally:
     def __init__(self, catalogue: Catalogue) -> None:
         """Begin every reason, and every result of every declared method, at zero."""
         self.denials = Counts(_denials())
-        self.steps = Counts(
-            (declaration.name, method, result)
-            for declaration in catalogue
-            for method in declaration.methods
-            for result in _RESULTS
-        )
+        self.steps = Counts(_steps(catalogue))
         self.in_doubt = Counts([()])
+
+    def extend(self, catalogue: Catalogue) -> None:
+        """Begin every result of each newly declared method at zero."""
+        self.steps.extend(_steps(catalogue))
 
     def count(self, events: Iterable[NewEvent]) -> None:
         """Count the events of one commit, once it is durable."""
@@ -77,6 +76,15 @@ class EventTally:
 
     def _count_step(self, event: NewEvent, result: str) -> None:
         self.steps.add(event.domain or "", event.method or "", result)
+
+
+def _steps(catalogue: Catalogue) -> Iterable[Key]:
+    return (
+        (declaration.name, method, result)
+        for declaration in catalogue
+        for method in declaration.methods
+        for result in _RESULTS
+    )
 
 
 def _denials() -> Iterable[Key]:

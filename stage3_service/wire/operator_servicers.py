@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from stagegate.stage3.v1 import (
     audit_service_pb2,
@@ -23,6 +23,7 @@ from servicekit.tlog.commitment import SALT_BYTES
 from stage3_service.audit.journal import JournalUnavailable
 from stage3_service.audit.reads import EventFilter, TokenCursor
 from stage3_service.audit.records import HaltReason, TokenRecord
+from stage3_service.domains.declarations_reading import DeclarationsRefused
 from stage3_service.errors import Reason, Refusal
 from stage3_service.execution.halt import halt, resume
 from stage3_service.execution.token_operations import issue, revoke
@@ -54,6 +55,20 @@ if TYPE_CHECKING:
 
 # Of several reasons one is told: that which a person has to do something about first.
 _TOLD_FIRST: Final = (HaltReason.SEAL, HaltReason.OPERATOR, HaltReason.CLOCK, HaltReason.DISK)
+
+
+class Reloaded(Protocol):
+    """Know what is served from now on: the file's digest, and the names of its domains."""
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of the file."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Return the declared names."""
+
+
 MAX_REASON_BYTES = 512
 """An operator's words for the log: a sentence, not a document."""
 
@@ -67,6 +82,7 @@ class OperatorDesk:
     halts: Callable[[], frozenset[HaltReason]]
     ledger: Ledger
     catalogue: Callable[[], Catalogue]
+    reload: Callable[[str], Reloaded]
     acceptance: Acceptance
     definitions: Definitions
     policy: IssuePolicy
@@ -281,6 +297,24 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
             )
         return operator_service_pb2.AcceptDomainResponse(
             previous_digest=accepted.previous_digest or "", already_accepted=accepted.already
+        )
+
+    def ReloadDomains(
+        self, _request: operator_service_pb2.ReloadDomainsRequest, context: grpc.ServicerContext
+    ) -> operator_service_pb2.ReloadDomainsResponse:
+        """Read the domains file again; refused whole, with every problem."""
+        with _answering(context):
+            try:
+                reloaded = self._desk.reload(call_facts(context).identity.name)
+            except DeclarationsRefused as refused:
+                problems = tuple(("domains_file", problem) for problem in refused.problems)
+                raise Refusal(
+                    Reason.REQUEST_INVALID,
+                    "the domains file cannot be used; what was served is served",
+                    problems,
+                ) from None
+        return operator_service_pb2.ReloadDomainsResponse(
+            file_digest=reloaded.digest, domains=reloaded.domains
         )
 
     def Halt(

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from servicekit.log import configure_logging
-from servicekit.process import ExitCode, StopSwitch, disable_core_dumps
+from servicekit.process import ExitCode, StopSwitch, disable_core_dumps, on_hangup
 from stage3_service.bootstrap import build_stage3
 from stage3_service.settings import STORE_FILE, Stage3Settings
 from tests.fakes.domains import trial_domain
@@ -32,6 +32,7 @@ def main(directory: Path, effects_file: Path) -> int:
         on_poison=lambda _error: switch.request(ExitCode.STORE_FAILED),
     )
     service.start()
+    on_hangup(service.reload)
     print(  # noqa: T201 - the line that its parent waits for
         json.dumps(
             {

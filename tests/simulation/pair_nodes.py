@@ -23,6 +23,7 @@ from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
 from stage3_service.execution.outcome_key import adopt_outcome_key
+from stage3_service.execution.serving import Served
 from stage3_service.store.plan_rows import PlanRows
 from stage3_service.store.schema import SCHEMA
 from stage3_service.store.sqlite_journal import SqliteJournalStore
@@ -109,8 +110,7 @@ class Stage3Node:
         catalogue = Catalogue((trial_declaration(),))
         self.executor = PlanExecutor(
             journal=self.journal,
-            domains={"trial": around.domain},
-            house=House(catalogue, ordinary_lifetime_s=1800),
+            serving=Served(House(catalogue, ordinary_lifetime_s=1800), {"trial": around.domain}),
             budget=DenialBudget(DenialAllowance(burst=1_000_000, per_second=0)),
             late=self.late,
             entropy=around.entropy,

@@ -32,6 +32,7 @@ from stage3_service.execution import halt, token_operations
 from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.execution.house import House
 from stage3_service.execution.late_answers import LateAnswers
+from stage3_service.execution.serving import Served
 from stage3_service.execution.submission import Submission as Submitted
 from stage3_service.plan.parse import RawBinding, RawPlan, RawStep
 from stage3_service.store.plan_rows import PlanRows
@@ -109,14 +110,16 @@ class Stage3World:
         declarations = (trial_declaration(), _strict_declaration())
         self.executor = PlanExecutor(
             journal=self.journal,
-            domains={
-                declaration.name: DirectCall(declaration, self.eventful, on_raised=lambda _: None)
-                for declaration in declarations
-            },
-            house=House(
-                Catalogue(declarations),
-                ordinary_lifetime_s=1800,
-                max_plan_response_bytes=PLAN_MAX_BYTES,
+            serving=Served(
+                House(
+                    Catalogue(declarations),
+                    ordinary_lifetime_s=1800,
+                    max_plan_response_bytes=PLAN_MAX_BYTES,
+                ),
+                {
+                    declared.name: DirectCall(declared, self.eventful, on_raised=lambda _: None)
+                    for declared in declarations
+                },
             ),
             budget=DenialBudget(DenialAllowance(burst=1_000_000, per_second=0)),
             late=LateAnswers(self.journal, self.entropy),

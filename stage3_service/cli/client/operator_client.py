@@ -135,6 +135,12 @@ class OperatorClient:
             "already_accepted": answer.already_accepted,
         }
 
+    def reload_domains(self) -> Document:
+        """Let the service read its domains file again."""
+        request = operator_service_pb2.ReloadDomainsRequest()
+        answer = self._operator.ReloadDomains(request, timeout=CALL_TIMEOUT_S)
+        return {"file_digest": answer.file_digest, "domains": list(answer.domains)}
+
     def status(self) -> Document:
         """Return the state of the service."""
         request = operator_service_pb2.GetStatusRequest()

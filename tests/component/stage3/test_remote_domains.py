@@ -274,4 +274,4 @@ class TestTheStart:
         create_state(settings)
         service = build_stage3(settings)
         service.stop(0.0)
-        assert "trial" in service._domains.domains
+        assert "trial" in service._domains.opened.domains

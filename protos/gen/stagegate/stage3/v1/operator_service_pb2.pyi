@@ -326,6 +326,51 @@ class AcceptDomainResponse(_message.Message):
 Global___AcceptDomainResponse: _TypeAlias = AcceptDomainResponse  # noqa: Y015
 
 @_typing.final
+class ReloadDomainsRequest(_message.Message):
+    """Asks for the domains file to be read again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReloadDomainsRequest: _TypeAlias = ReloadDomainsRequest  # noqa: Y015
+
+@_typing.final
+class ReloadDomainsResponse(_message.Message):
+    """The file is served from the next plan on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_DIGEST_FIELD_NUMBER: _builtins.int
+    DOMAINS_FIELD_NUMBER: _builtins.int
+    file_digest: _builtins.str
+    """SHA-256 of the file, lower-case hexadecimal."""
+    @_builtins.property
+    def domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the declared domains."""
+
+    def __init__(
+        self,
+        *,
+        file_digest: _builtins.str = ...,
+        domains: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "file_digest", b"file_digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReloadDomainsResponse: _TypeAlias = ReloadDomainsResponse  # noqa: Y015
+
+@_typing.final
 class HaltRequest(_message.Message):
     """Says why the service is stopped."""
 

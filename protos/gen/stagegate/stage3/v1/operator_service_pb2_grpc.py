@@ -55,6 +55,11 @@ class OperatorServiceStub:
                 request_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainRequest.SerializeToString,
                 response_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainResponse.FromString,
                 _registered_method=True)
+        self.ReloadDomains = channel.unary_unary(
+                '/stagegate.stage3.v1.OperatorService/ReloadDomains',
+                request_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsRequest.SerializeToString,
+                response_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsResponse.FromString,
+                _registered_method=True)
         self.Halt = channel.unary_unary(
                 '/stagegate.stage3.v1.OperatorService/Halt',
                 request_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.HaltRequest.SerializeToString,
@@ -99,6 +104,14 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReloadDomains(self, request, context):
+        """Reads the domains file again. It is taken whole or not at all, and plans under way keep what
+        they began with. Role: curator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Halt(self, request, context):
         """Stops every step that has not started, on all replicas, until Resume. Role: halter.
         """
@@ -135,6 +148,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.AcceptDomain,
                     request_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainRequest.FromString,
                     response_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainResponse.SerializeToString,
+            ),
+            'ReloadDomains': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadDomains,
+                    request_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsRequest.FromString,
+                    response_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsResponse.SerializeToString,
             ),
             'Halt': grpc.unary_unary_rpc_method_handler(
                     servicer.Halt,
@@ -256,6 +274,33 @@ class OperatorService:
             '/stagegate.stage3.v1.OperatorService/AcceptDomain',
             stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainRequest.SerializeToString,
             stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.AcceptDomainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadDomains(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stagegate.stage3.v1.OperatorService/ReloadDomains',
+            stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsRequest.SerializeToString,
+            stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsResponse.FromString,
             options,
             channel_credentials,
             insecure,

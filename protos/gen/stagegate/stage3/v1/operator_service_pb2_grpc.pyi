@@ -41,6 +41,10 @@ class OperatorServiceStub:
     """Asks a domain elsewhere what it is now, and compares that with what was accepted. Role: curator."""
     AcceptDomain: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.AcceptDomainRequest, _operator_service_pb2.AcceptDomainResponse]
     """Accepts what a domain elsewhere shows; until then none of its steps starts. Role: curator."""
+    ReloadDomains: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ReloadDomainsRequest, _operator_service_pb2.ReloadDomainsResponse]
+    """Reads the domains file again. It is taken whole or not at all, and plans under way keep what
+    they began with. Role: curator.
+    """
     Halt: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.HaltRequest, _operator_service_pb2.HaltResponse]
     """Stops every step that has not started, on all replicas, until Resume. Role: halter."""
     Resume: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ResumeRequest, _operator_service_pb2.ResumeResponse]
@@ -59,6 +63,10 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Asks a domain elsewhere what it is now, and compares that with what was accepted. Role: curator."""
     AcceptDomain: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.AcceptDomainRequest, _operator_service_pb2.AcceptDomainResponse]  # type: ignore[assignment]
     """Accepts what a domain elsewhere shows; until then none of its steps starts. Role: curator."""
+    ReloadDomains: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ReloadDomainsRequest, _operator_service_pb2.ReloadDomainsResponse]  # type: ignore[assignment]
+    """Reads the domains file again. It is taken whole or not at all, and plans under way keep what
+    they began with. Role: curator.
+    """
     Halt: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.HaltRequest, _operator_service_pb2.HaltResponse]  # type: ignore[assignment]
     """Stops every step that has not started, on all replicas, until Resume. Role: halter."""
     Resume: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ResumeRequest, _operator_service_pb2.ResumeResponse]  # type: ignore[assignment]
@@ -98,6 +106,16 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_service_pb2.AcceptDomainResponse, _abc.Awaitable[_operator_service_pb2.AcceptDomainResponse]]:
         """Accepts what a domain elsewhere shows; until then none of its steps starts. Role: curator."""
+
+    @_abc_1.abstractmethod
+    def ReloadDomains(
+        self,
+        request: _operator_service_pb2.ReloadDomainsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.ReloadDomainsResponse, _abc.Awaitable[_operator_service_pb2.ReloadDomainsResponse]]:
+        """Reads the domains file again. It is taken whole or not at all, and plans under way keep what
+        they began with. Role: curator.
+        """
 
     @_abc_1.abstractmethod
     def Halt(
