@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-DEFAULT_START_TIMEOUT_S = 10.0
-"""An interpreter with a large library is up by then; a step waits for it at most as long."""
+DEFAULT_START_TIMEOUT_S = 20.0
+"""An interpreter with a large library is up by then, on a busy machine too."""
 
 MAX_START_TIMEOUT_S = 120.0
 

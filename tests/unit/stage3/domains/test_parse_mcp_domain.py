@@ -68,7 +68,7 @@ def test_a_program_gets_what_is_declared_and_nothing_else() -> None:
             show_errors=False,
         ),
         protocol=Protocol.AUTO,
-        start_timeout_s=10.0,
+        start_timeout_s=20.0,
         tools={"read_file": "read-file", "search": "search"},
     )
     assert declared.methods["read_file"].max_response_bytes == 128
