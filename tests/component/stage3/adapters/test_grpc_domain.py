@@ -116,6 +116,7 @@ class TestWhatIsSent:
             reached(remote_declaration(remote.address, max_duration_s=0.3)) as domain,
             suppress(DomainSilent),
         ):
+            domain.describe()
             domain.invoke(call(method))
         assert [received.method for received in remote.received] == [method]
 
@@ -394,6 +395,7 @@ class TestNobodyKnows:
     def test_a_hang_is_silence_at_the_methods_maximum(self, remote: RemoteDomain) -> None:
         """The call ends, the connection stays, the next call is answered."""
         with reached(remote_declaration(remote.address, max_duration_s=0.3)) as domain:
+            domain.describe()
             with pytest.raises(DomainSilent):
                 domain.invoke(call("effect_then_hang"))
             assert domain.invoke(call("echo")) == Output(b"{}")
@@ -467,6 +469,8 @@ class TestNobodyKnows:
             remote_process(tmp_path) as process,
             reached(remote_declaration(process.address, max_duration_s=0.5)) as domain,
         ):
+            # Connecting and describing take what time they take; the half second is for calls.
+            domain.describe()
             assert domain.invoke(call("echo")) == Output(b"{}")
             process.send(signal.SIGSTOP)
             with pytest.raises(DomainSilent, match="DEADLINE_EXCEEDED"):
