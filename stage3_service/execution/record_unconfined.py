@@ -1,4 +1,4 @@
-"""Record which domains run as Stage-3 itself: before one of them is started, at every start.
+"""Record which domains run as Stage-3 itself, before one is started: at each start and reload.
 
 Guards the reader of the log, who must not have to trust a file to know what could have touched it.
 Deliberately absent: a decision. The operator has declared it.
