@@ -137,7 +137,9 @@ def test_a_lawful_plan_has_no_fault() -> None:
     assert told() is None
 
 
-@pytest.mark.parametrize(("path", "word", "edit"), FAULTS, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(
+    ("path", "word", "edit"), FAULTS, ids=[f"{path}-{word}" for path, word, _ in FAULTS]
+)
 def test_each_fault_alone_is_told_where_it_is(
     path: str, word: str, edit: Callable[[dict[str, Any]], None]
 ) -> None:
