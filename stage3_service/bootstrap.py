@@ -11,12 +11,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from threading import Thread, Timer
 from typing import TYPE_CHECKING, Final
 
 from servicekit.clock import Clock, SystemClock
 from servicekit.log import logger
+from servicekit.release import installed_version
 from servicekit.service_metrics import common_metrics, serve_metrics
 from servicekit.serving.health import HealthBoard
 from servicekit.serving.rotation import Rotation
@@ -301,7 +301,7 @@ def build_stage3(
             entropy=entropy,
             now=lambda: now_utc(clock),
             origin=settings.origin,
-            version=service_version(),
+            version=installed_version("stagegate-stage3", "stagegate"),
         )
         health = HealthBoard((PLAN_SERVICE,))
         listeners = Listeners(
@@ -325,7 +325,7 @@ def build_stage3(
         )
         common = common_metrics(
             "stage3",
-            service_version(),
+            installed_version("stagegate-stage3", "stagegate"),
             ready=health.is_serving,
             ledger=ledger,
             store=settings.state_dir / STORE_FILE,
@@ -352,16 +352,6 @@ def build_stage3(
         _health=health,
         _log=log,
     )
-
-
-def service_version() -> str:
-    """Return the version of the installed distribution, or `unknown` from a bare checkout."""
-    for distribution in ("stagegate-stage3", "stagegate"):
-        try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    return "unknown"
 
 
 def _certificates(

@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from servicekit.clock import Clock
 from servicekit.log import logger
+from servicekit.release import installed_version
 from servicekit.service_metrics import common_metrics, serve_metrics
 from servicekit.serving.admission import Bounds
 from servicekit.serving.channel import open_channel
@@ -247,7 +247,7 @@ def build_stage4(
         )
         common = common_metrics(
             "stage4",
-            service_version(),
+            installed_version("stagegate-stage4", "stagegate"),
             ready=health.is_serving,
             ledger=journal.ledger,
             store=settings.state_dir / STORE_FILE,
@@ -268,16 +268,6 @@ def build_stage4(
         certificates=certificates,
         metrics=metrics,
     )
-
-
-def service_version() -> str:
-    """Return the version of the installed distribution, or `unknown` from a bare checkout."""
-    for distribution in ("stagegate-stage4", "stagegate"):
-        try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    return "unknown"
 
 
 def _checkpoint_parts(settings: Stage4Settings) -> tuple[Path, Path, str]:
