@@ -58,8 +58,7 @@ def stack(
     try:
         running.up()
         running.fetch("client", home / "client")
-        for domain in ("ledger", "trial"):
-            running.compose("run", "--rm", "-T", "ops", "domain", "accept", domain, "--first")
+        running.compose("run", "--rm", "-T", "ops", "domain", "accept", "ledger", "--first")
         running.issue_token(*SCOPE)
         yield running
     finally:
