@@ -96,6 +96,9 @@ def declare_as_if(domain: str, method: str) -> Any:
         def method(self, domain: str, method: str) -> Any:
             return catalogue().method("text", "upper")
 
+        def withholds(self, domain: str) -> bool:
+            return False
+
     return Anything()
 
 

@@ -82,6 +82,24 @@ ATTEMPTS: dict[str, tuple[Callable[[Stage3UnderTest], Any], ViolationType]] = {
         ),
         ViolationType.CONTEXT_INSPECTION,
     ),
+    "DescribeDomain": (
+        lambda s: s.operator("domain").DescribeDomain(
+            operator_service_pb2.DescribeDomainRequest(), timeout=5
+        ),
+        ViolationType.CONTEXT_INSPECTION,
+    ),
+    "AcceptDomain": (
+        lambda s: s.operator("domain").AcceptDomain(
+            operator_service_pb2.AcceptDomainRequest(), timeout=5
+        ),
+        ViolationType.DOMAIN_CONFIG_MODIFY,
+    ),
+    "ReloadDomains": (
+        lambda s: s.operator("domain").ReloadDomains(
+            operator_service_pb2.ReloadDomainsRequest(), timeout=5
+        ),
+        ViolationType.DOMAIN_CONFIG_MODIFY,
+    ),
     "Halt": (
         lambda s: s.operator("domain").Halt(operator_service_pb2.HaltRequest(), timeout=5),
         ViolationType.CONFIG_MODIFY,
@@ -185,7 +203,6 @@ UNSAYABLE = {
     ViolationType.AUDIT_LOGS_MODIFY: ("updateevent", "modifyevent", "editevent"),
     ViolationType.AUDIT_LOGS_DELETE: ("deleteevent", "purge", "truncate"),
     ViolationType.AUDIT_LOGGING_SUPPRESS: ("suppress", "silence", "disable"),
-    ViolationType.DOMAIN_CONFIG_MODIFY: ("setdomain", "updatedomain", "registerdomain"),
     ViolationType.RESOURCE_LIMITS_MODIFY: ("setlimit", "updatelimit", "raiselimit"),
     ViolationType.BACKGROUND_LOOP_MAINTAIN: ("loop", "background"),
     ViolationType.CALLBACK_REGISTER: ("callback",),

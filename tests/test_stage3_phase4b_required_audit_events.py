@@ -216,7 +216,7 @@ class TestDomainsReloaded:
         assert set(event) == FIELDS
         assert (event["status"], event["additional_data"]["by"]) == ("success", "oona")
         assert event["additional_data"]["domains"] == ["trial", "text"]
-        assert len(event["additional_data"]["file_digest"]) == 64
+        assert len(event["additional_data"]["declarations_digest"]) == 64
 
 
 class TestDomainAccepted:

@@ -83,4 +83,4 @@ def reload_by_signal(serving: ServedDomains, log: FilteringBoundLogger) -> None:
     except JournalUnavailable as unavailable:
         log.error("a reload was not recorded", error=str(unavailable))  # noqa: TRY400 - as above
     else:
-        log.info("domains reloaded", file_digest=reloaded.digest)
+        log.info("domains reloaded", declarations_digest=reloaded.digest)

@@ -42,6 +42,9 @@ _VIOLATION_OF: Final[Mapping[str, ViolationType]] = MappingProxyType(
         f"{_AUDIT}GetCheckpoint": ViolationType.AUDIT_LOGS_READ,
         f"{_OPERATOR}GetStatus": ViolationType.SYSTEM_STATE_ACCESS,
         f"{_OPERATOR}ListDomains": ViolationType.CONTEXT_INSPECTION,
+        f"{_OPERATOR}DescribeDomain": ViolationType.CONTEXT_INSPECTION,
+        f"{_OPERATOR}AcceptDomain": ViolationType.DOMAIN_CONFIG_MODIFY,
+        f"{_OPERATOR}ReloadDomains": ViolationType.DOMAIN_CONFIG_MODIFY,
         f"{_OPERATOR}Halt": ViolationType.CONFIG_MODIFY,
         f"{_OPERATOR}Resume": ViolationType.SAFETY_CHECKS_DISABLE,
     }
@@ -57,6 +60,7 @@ _AT_OPERATORS: Final = frozenset(
         # A filter travels in a request that is refused unread: it is recorded as audit_logs_read.
         ViolationType.AUDIT_LOGS_FILTER,
         ViolationType.CONFIG_MODIFY,
+        ViolationType.DOMAIN_CONFIG_MODIFY,
         ViolationType.SAFETY_CHECKS_DISABLE,
         ViolationType.CONTEXT_INSPECTION,
         ViolationType.SYSTEM_STATE_ACCESS,

@@ -25,6 +25,6 @@ def _reloaded(
     event = NewEvent(
         EventType.DOMAINS_RELOADED,
         Status.SUCCESS,
-        additional_data={"by": by, "domains": list(domains), "file_digest": digest},
+        additional_data={"by": by, "declarations_digest": digest, "domains": list(domains)},
     )
     return Writes(None, (event,))

@@ -314,7 +314,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
                     problems,
                 ) from None
         return operator_service_pb2.ReloadDomainsResponse(
-            file_digest=reloaded.digest, domains=reloaded.domains
+            declarations_digest=reloaded.digest, domains=reloaded.domains
         )
 
     def Halt(

@@ -146,13 +146,13 @@ def test_a_volume_of_keys_is_mounted_where_it_is_needed() -> None:
 
     assert mounts == {
         "stage3": {"state3", "checkpoint3", "outcome-keys3", "keys3"},
-        "stage4": {"state4", "checkpoint4", "keys4"},
+        "stage4": {"state4", "checkpoint4", "outcome-keys4", "keys4"},
         "domain-example": {"ledger", "keys-ledger"},
         "init-certificates": {
             *("authority", "keys3", "keys4", "keys-ledger", "operator", "client")
         },
         "init-stage3": {"state3", "checkpoint3", "outcome-keys3", "keys3"},
-        "init-stage4": {"state4", "checkpoint4", "keys4"},
+        "init-stage4": {"state4", "checkpoint4", "outcome-keys4", "keys4"},
         "ops": {"operator"},
     }
 

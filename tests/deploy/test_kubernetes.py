@@ -134,7 +134,8 @@ def test_keys_are_not_for_everybody(kustomization: str) -> None:
     ]
 
     assert {secret["secretName"] for secret in secrets} == {
-        *("stage3-server", "stage4-server", "stage4-caller", "stage3-outcome-keys")
+        *("stage3-server", "stage4-server", "stage4-caller"),
+        *("stage3-outcome-keys", "stage4-outcome-keys"),
     }
     assert {secret["defaultMode"] for secret in secrets} == {0o440}
 

@@ -139,7 +139,7 @@ class OperatorClient:
         """Let the service read its domains file again."""
         request = operator_service_pb2.ReloadDomainsRequest()
         answer = self._operator.ReloadDomains(request, timeout=CALL_TIMEOUT_S)
-        return {"file_digest": answer.file_digest, "domains": list(answer.domains)}
+        return {"declarations_digest": answer.declarations_digest, "domains": list(answer.domains)}
 
     def status(self) -> Document:
         """Return the state of the service."""

@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from servicekit.log import logger
 from servicekit.serving.client_errors import decode_rpc_error
 from servicekit.serving.server import ListenRefused, PortUnavailable
 from stage3_service.adapters.declarations_file import read_declarations
-from stage3_service.domains.port import Invocation, MethodFailed, Output
+from stage3_service.domains.declaration import DomainDeclaration
+from stage3_service.domains.port import DomainUnreachable, Invocation, MethodFailed, Output
 from stagegate_domain import Call, DomainService
 from stagegate_domain import MethodFailed as Failure
 from stagegate_domain.declaration import declaration
@@ -38,8 +39,14 @@ from tests.harness.pki import CALLERS, TRUST_DOMAIN, pki, server_dns
 from tests.harness.remote import reached, remote_declaration
 from tests.harness.rotation import put_pair, serial_shown
 
-METHODS = ("echo", "refuse", "explode", "grow", "not_json", "plain", "tell_time", "undeclared")
+SERVED = ("echo", "refuse", "explode", "grow", "not_json", "plain", "tell_time")
 SCHEMA: dict[str, JsonValue] = {"type": "object", "required": ["a"], "properties": {"a": {}}}
+
+
+def declared(address: str, *methods: str, max_duration_s: float = 5.0) -> DomainDeclaration:
+    """Declare these methods of a domain at `address`, and no other."""
+    whole = remote_declaration(address, max_duration_s=max_duration_s, methods=methods)
+    return replace(whole, methods={name: whole.methods[name] for name in methods})
 
 
 def trial_service() -> DomainService:
@@ -122,8 +129,7 @@ class World:
 
     def invoke(self, method: str, parameters: bytes = b'{"a":1}') -> Output | MethodFailed:
         """Call a method as Stage-3 does, through its adapter."""
-        declared = remote_declaration(self.running.calls.address, methods=METHODS)
-        with reached(declared) as domain:
+        with reached(declared(self.running.calls.address, *SERVED)) as domain:
             return domain.invoke(Invocation(method, parameters, 5.0, "plan-1/0"))
 
 
@@ -150,10 +156,8 @@ class TestACall:
 
     def test_a_method_sees_how_long_it_is_waited_for(self, world: World) -> None:
         """The deadline that came with the call."""
-        declared = remote_declaration(
-            world.running.calls.address, max_duration_s=2, methods=METHODS
-        )
-        with reached(declared) as domain:
+        short = declared(world.running.calls.address, *SERVED, max_duration_s=2)
+        with reached(short) as domain:
             assert domain.invoke(Invocation("tell_time", b"{}", 9.0, "p/0")) == Output(b"true")
 
     @pytest.mark.parametrize(
@@ -190,8 +194,15 @@ class TestACall:
         assert world.invoke("grow") == MethodFailed("the result has 65 bytes, 64 are declared")
 
     def test_a_method_that_is_not_there_is_a_failure(self, world: World) -> None:
-        """Stage-3's file and the service may disagree."""
-        assert world.invoke("undeclared") == MethodFailed("the domain has no method of this name")
+        """Stage-3 asks first what there is; a service that changed between the two says so."""
+        with (
+            reached(declared(world.running.calls.address, "plain", "undeclared")) as domain,
+            pytest.raises(DomainUnreachable, match="Describe does not name undeclared"),
+        ):
+            domain.invoke(Invocation("undeclared", b"{}", 5.0, "plan-1/0"))
+        asked = messages.InvokeRequest(method="undeclared", parameters_json=b"{}")
+        answer = world.stub("stage3").Invoke(asked, timeout=5)
+        assert answer.failure.message == "the domain has no method of this name"
 
 
 class TestWhoMayCall:
@@ -212,7 +223,7 @@ class TestWhoMayCall:
         """Names, limits and schemas, for tools and people."""
         described = world.stub("stage3").Describe(messages.DescribeRequest(), timeout=5).methods
         first = described[0]
-        assert [method.name for method in described] == list(METHODS[:-1])
+        assert [method.name for method in described] == list(SERVED)
         assert json.loads(first.parameters_schema_json) == SCHEMA
         assert (first.max_duration.seconds, first.max_response_bytes) == (5, 64)
 
@@ -251,7 +262,7 @@ class TestTheEnd:
         running.start()
         with (
             ThreadPoolExecutor(2) as threads,
-            reached(remote_declaration(running.calls.address, methods=METHODS)) as reaching,
+            reached(declared(running.calls.address, "plain")) as reaching,
         ):
             answer = threads.submit(reaching.invoke, Invocation("plain", b"{}", 20.0, "p/0"))
             assert entered.wait(20)

@@ -62,7 +62,7 @@ def test_a_new_file_is_served_and_recorded(tmp_path: Path) -> None:
     assert event["additional_data"] == {
         "by": "curator",
         "domains": ["words", "more"],
-        "file_digest": sha256(file.read_bytes()).hexdigest(),
+        "declarations_digest": sha256(file.read_bytes()).hexdigest(),
     }
 
 

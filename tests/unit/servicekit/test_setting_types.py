@@ -22,7 +22,12 @@ def prefix(request: pytest.FixtureRequest) -> str:
 
 def load(prefix: str, **variables: str) -> Stage3Settings | Stage4Settings:
     """Load a service's settings from variables alone."""
-    environ = {"STATE_DIR": "/state", "TRUST_DOMAIN": "dev.test", **variables}
+    required = {
+        "STATE_DIR": "/state",
+        "OUTCOME_KEY_FILE": "/keys/outcome.keys",
+        "TRUST_DOMAIN": "dev.test",
+    }
+    environ = {**required, **variables}
     return load_settings(
         MODELS[prefix],
         file=None,

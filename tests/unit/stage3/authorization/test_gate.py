@@ -15,6 +15,7 @@ GATES = {
     ],
     GateName.SCOPE: [
         *("domain_not_in_scope", "method_not_in_scope", "domain_unknown", "method_undeclared"),
+        "domain_not_accepted",
     ],
     GateName.LIMITS: [
         *("invocations_exhausted", "frequency_exhausted", "response_bytes_exhausted"),
@@ -57,11 +58,21 @@ def test_limits_are_one_reason_with_their_own_sentences(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", [r for r in DenialReason if r not in {*NOT_ACCEPTED, *LIMITS, "no_time_left"}]
+    "reason",
+    [
+        reason
+        for reason in DenialReason
+        if reason not in {*NOT_ACCEPTED, *LIMITS, "no_time_left", "domain_not_accepted"}
+    ],
 )
 def test_every_other_reason_is_public_under_its_own_name(reason: DenialReason) -> None:
     """The taxonomy's name is the precise one in capitals."""
     assert Denial(reason, 0).public is Reason(reason.value.upper())
+
+
+def test_what_nobody_accepted_is_told_as_undeclared() -> None:
+    """Whether an operator has looked at a domain is the operators' affair."""
+    assert Denial(DenialReason.DOMAIN_NOT_ACCEPTED, 0).public is Reason.METHOD_UNDECLARED
 
 
 def test_time_is_a_deadline() -> None:

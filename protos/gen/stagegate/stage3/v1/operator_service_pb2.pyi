@@ -348,9 +348,9 @@ class ReloadDomainsResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    FILE_DIGEST_FIELD_NUMBER: _builtins.int
+    DECLARATIONS_DIGEST_FIELD_NUMBER: _builtins.int
     DOMAINS_FIELD_NUMBER: _builtins.int
-    file_digest: _builtins.str
+    declarations_digest: _builtins.str
     """SHA-256 of the file, lower-case hexadecimal."""
     @_builtins.property
     def domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -359,12 +359,12 @@ class ReloadDomainsResponse(_message.Message):
     def __init__(
         self,
         *,
-        file_digest: _builtins.str = ...,
+        declarations_digest: _builtins.str = ...,
         domains: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domains", b"domains", "file_digest", b"file_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["declarations_digest", b"declarations_digest", "domains", b"domains"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
