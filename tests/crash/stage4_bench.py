@@ -159,19 +159,23 @@ def interrupt_submission(
     document = plan_document(token.token_hash, *shape.steps, **changes)
 
     def revoke(key: str) -> None:
-        if by_effect:
-            bench.server.strike()
         if shape.revoked_in is not None and key.endswith(f"/{shape.revoked_in}"):
             below.stage3.revoke(token.token.token_id)
 
-    below.world.on_effect = revoke
+    def strike_and_revoke(key: str) -> None:
+        if by_effect:
+            bench.server.strike()
+        revoke(key)
+
+    below.world.on_effect = strike_and_revoke
     with bench.running() as stage4:
         # The window begins with the plan, not with the connection that it comes over.
         grpc.channel_ready_future(stage4.channel()).result(20)
         bench.server.arm(point)
         told = stage4.execute(document, request_id=request_id)
         ended = bench.server.kill()
-        below.world.on_effect = lambda _key: None
+        # A plan that had not left yet runs when it is asked again, and is revoked then.
+        below.world.on_effect = revoke
     return Unanswered(
         shape, document, request_id, token.token.token_id, told, ended, effects_before
     )
