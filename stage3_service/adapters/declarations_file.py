@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from servicekit.ijson import JsonLimits, JsonRefused, JsonValue, parse
-from stage3_service.adapters.builtin import notebook, text
+from stage3_service.adapters.builtin import notebook
 from stage3_service.adapters.builtin.catalogue import PURE_DOMAINS
 from stage3_service.adapters.json_schema import compile_schema
 from stage3_service.domains.declaration import Catalogue, DomainDeclaration, MethodDeclaration
@@ -29,7 +29,8 @@ MAX_FILE_BYTES = 1_048_576
 
 BUILTIN_METHODS: Mapping[str, Mapping[str, MethodDeclaration]] = MappingProxyType(
     {
-        "text": text.DECLARATIONS,
+        # Listed in this order: what a first run uses comes first.
+        "text": PURE_DOMAINS["text"].declarations,
         "notebook": notebook.DECLARATIONS,
         **{name: domain.declarations for name, domain in PURE_DOMAINS.items()},
     }

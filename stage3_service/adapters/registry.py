@@ -18,7 +18,6 @@ from stage3_service.adapters.bounded_call import DEFAULT_MAX_ABANDONED, BoundedC
 from stage3_service.adapters.builtin.catalogue import PURE_DOMAINS
 from stage3_service.adapters.builtin.notebook import Notebook
 from stage3_service.adapters.builtin.notebook_file import create_notebook, open_notebook
-from stage3_service.adapters.builtin.text import TextDomain
 from stage3_service.adapters.direct_call import DirectCall
 from stage3_service.adapters.grpc_domain import Dialer
 from stage3_service.adapters.shielded_call import OnRaised
@@ -29,7 +28,6 @@ from stage3_service.domains.parse_grpc_domain import GRPC_ADAPTER
 from stage3_service.domains.parse_mcp_domain import MCP_ADAPTER
 from stage3_service.domains.port import Domain
 
-_TEXT = "text"
 _NOTEBOOK = "notebook"
 
 
@@ -142,13 +140,6 @@ def open_domains(
         for declaration in extended:
             name = declaration.name
             domain = brought.get(name)
-            if domain is None and declaration.endpoint == _TEXT:
-                # `text` needs no time limit, and a thread could not give it one: its methods are
-                # a fixed number of linear passes over at most 256 KiB, they wait for nothing, and
-                # nearly all of their time is spent holding the interpreter, so a caller waiting
-                # beside them would not run either. Everything that can wait gets a worker.
-                wrapped[name] = DirectCall(declaration, TextDomain(), on_raised=on_raised)
-                continue
             pure = PURE_DOMAINS.get(declaration.endpoint or "")
             if domain is None and declaration.adapter == BUILTIN_ADAPTER and pure is not None:
                 wrapped[name] = DirectCall(declaration, pure, on_raised=on_raised)

@@ -13,9 +13,18 @@ from stage3_service.adapters.builtin.dates import DATES
 from stage3_service.adapters.builtin.hashing import HASHING
 from stage3_service.adapters.builtin.json_check import JSON_SCHEMA
 from stage3_service.adapters.builtin.pure_domain import PureDomain
+from stage3_service.adapters.builtin.text import TEXT
 from stage3_service.adapters.builtin.units import UNITS
 
 PURE_DOMAINS: Final[Mapping[str, PureDomain]] = MappingProxyType(
-    {"hashing": HASHING, "json_schema": JSON_SCHEMA, "dates": DATES, "units": UNITS}
+    {
+        "text": TEXT,
+        "hashing": HASHING,
+        "json_schema": JSON_SCHEMA,
+        "dates": DATES,
+        "units": UNITS,
+    }
 )
-"""Each runs on its caller's thread: its methods are bounded, wait for nothing and end."""
+"""Each runs on its caller's thread and needs no time limit, which a thread could not give it: its
+methods are bounded, wait for nothing, and spend nearly all of their time holding the interpreter,
+so a caller waiting beside them would not run either. Everything that can wait gets a worker."""

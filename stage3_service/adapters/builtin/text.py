@@ -8,25 +8,13 @@ patterns (a regular expression can take exponential time) and anything that depe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from servicekit.ijson import JsonValue
-from stage3_service.adapters.builtin.method import (
-    MethodRefused,
-    Parameters,
-    ParametersT,
-    declare,
-    decode_parameters,
-    encode_answer,
-    example,
-)
-from stage3_service.domains.declaration import Example, MethodDeclaration, Repetition
-from stage3_service.domains.port import Answer, Invocation, MethodFailed
+from stage3_service.adapters.builtin.method import MethodRefused, Parameters, example
+from stage3_service.adapters.builtin.pure_domain import PureDomain, pure_method
 
 MAX_TEXT_CHARACTERS = 65_536
 MAX_RESULT_BYTES = 262_144
@@ -36,7 +24,6 @@ MAX_PARTS = 1024
 """Bound of a list of strings, taken or returned."""
 
 _SMALL_RESULT_BYTES = 128
-_MAX_DURATION_S = 1.0
 
 _Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
 _NonEmptyText = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS)]
@@ -140,120 +127,63 @@ def _refuse_longer(characters: int) -> None:
         raise MethodRefused(f"the result would have {characters} characters")
 
 
-@dataclass(frozen=True, slots=True)
-class _TextMethod:
-    declaration: MethodDeclaration
-    answer: Callable[[bytes], JsonValue]
-
-
-def _method(
-    function: Callable[[ParametersT], JsonValue],
-    model: type[ParametersT],
-    description: str,
-    max_response_bytes: int,
-    shown: Example,
-) -> _TextMethod:
-    declaration = declare(
-        function.__name__,
-        model,
-        description,
-        max_duration_s=_MAX_DURATION_S,
-        max_response_bytes=max_response_bytes,
-        repetition=Repetition.IDEMPOTENT,
-        shown=shown,
-    )
-    return _TextMethod(
-        declaration,
-        lambda parameters_json: function(decode_parameters(model, parameters_json)),
-    )
-
-
 _ABC_SHA256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-_METHODS: Mapping[str, _TextMethod] = MappingProxyType(
-    {
-        method.declaration.name: method
-        for method in (
-            _method(
-                upper,
-                TextParameters,
-                "Turns a text into upper case.",
-                MAX_RESULT_BYTES,
-                example({"text": "hello"}, {"text": "HELLO"}),
-            ),
-            _method(
-                lower,
-                TextParameters,
-                "Turns a text into lower case.",
-                MAX_RESULT_BYTES,
-                example({"text": "Hello"}, {"text": "hello"}),
-            ),
-            _method(
-                trim,
-                TextParameters,
-                "Removes white space at both ends.",
-                MAX_RESULT_BYTES,
-                example({"text": "  hello "}, {"text": "hello"}),
-            ),
-            _method(
-                concat,
-                ConcatParameters,
-                "Joins texts with a separator.",
-                MAX_RESULT_BYTES,
-                example({"parts": ["a", "b"], "separator": "-"}, {"text": "a-b"}),
-            ),
-            _method(
-                replace,
-                ReplaceParameters,
-                "Replaces every occurrence.",
-                MAX_RESULT_BYTES,
-                example({"text": "a b", "old": " ", "new": "_"}, {"text": "a_b"}),
-            ),
-            _method(
-                split,
-                SplitParameters,
-                "Splits a text at a separator.",
-                MAX_RESULT_BYTES,
-                example({"text": "a,b", "separator": ","}, {"parts": ["a", "b"]}),
-            ),
-            _method(
-                word_count,
-                TextParameters,
-                "Counts the words.",
-                _SMALL_RESULT_BYTES,
-                example({"text": "two words"}, {"words": 2}),
-            ),
-            _method(
-                sha256,
-                TextParameters,
-                "Hashes the UTF-8 of a text.",
-                _SMALL_RESULT_BYTES,
-                example({"text": "abc"}, {"sha256": _ABC_SHA256}),
-            ),
-        )
-    }
+TEXT: Final = PureDomain(
+    "text",
+    pure_method(
+        upper,
+        TextParameters,
+        "Turns a text into upper case.",
+        MAX_RESULT_BYTES,
+        example({"text": "hello"}, {"text": "HELLO"}),
+    ),
+    pure_method(
+        lower,
+        TextParameters,
+        "Turns a text into lower case.",
+        MAX_RESULT_BYTES,
+        example({"text": "Hello"}, {"text": "hello"}),
+    ),
+    pure_method(
+        trim,
+        TextParameters,
+        "Removes white space at both ends.",
+        MAX_RESULT_BYTES,
+        example({"text": "  hello "}, {"text": "hello"}),
+    ),
+    pure_method(
+        concat,
+        ConcatParameters,
+        "Joins texts with a separator.",
+        MAX_RESULT_BYTES,
+        example({"parts": ["a", "b"], "separator": "-"}, {"text": "a-b"}),
+    ),
+    pure_method(
+        replace,
+        ReplaceParameters,
+        "Replaces every occurrence.",
+        MAX_RESULT_BYTES,
+        example({"text": "a b", "old": " ", "new": "_"}, {"text": "a_b"}),
+    ),
+    pure_method(
+        split,
+        SplitParameters,
+        "Splits a text at a separator.",
+        MAX_RESULT_BYTES,
+        example({"text": "a,b", "separator": ","}, {"parts": ["a", "b"]}),
+    ),
+    pure_method(
+        word_count,
+        TextParameters,
+        "Counts the words.",
+        _SMALL_RESULT_BYTES,
+        example({"text": "two words"}, {"words": 2}),
+    ),
+    pure_method(
+        sha256,
+        TextParameters,
+        "Hashes the UTF-8 of a text.",
+        _SMALL_RESULT_BYTES,
+        example({"text": "abc"}, {"sha256": _ABC_SHA256}),
+    ),
 )
-
-DECLARATIONS: Mapping[str, MethodDeclaration] = MappingProxyType(
-    {name: method.declaration for name, method in _METHODS.items()}
-)
-"""What `text` declares, by method."""
-
-
-class TextDomain:
-    """The domain itself; it holds no state, so any number of callers may share it."""
-
-    __slots__ = ()
-
-    def invoke(self, invocation: Invocation) -> Answer:
-        """Run one method; refuse parameters that do not fit and results that are too large."""
-        method = _METHODS.get(invocation.method)
-        if method is None:
-            return MethodFailed("text has no such method")
-        try:
-            value = method.answer(invocation.parameters_json)
-        except MethodRefused as refused:
-            return MethodFailed(str(refused))
-        return encode_answer(value, method.declaration)
-
-    def close(self) -> None:
-        """Release nothing."""

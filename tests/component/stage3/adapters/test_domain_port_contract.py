@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from stage3_service.adapters.bounded_call import BoundedCall
 from stage3_service.adapters.builtin import notebook as notebook_domain
-from stage3_service.adapters.builtin import text as text_domain
 from stage3_service.adapters.builtin.notebook import Notebook
 from stage3_service.adapters.builtin.notebook_file import create_notebook
-from stage3_service.adapters.builtin.text import TextDomain
+from stage3_service.adapters.builtin.text import TEXT
 from stage3_service.adapters.direct_call import DirectCall
 from stage3_service.adapters.grpc_domain import GrpcDomain
 from stage3_service.adapters.shielded_call import RaisedError
@@ -46,8 +45,8 @@ class _Subject:
 
 def _text(directory: Path) -> _Subject:
     raised: list[RaisedError] = []
-    declaration = DomainDeclaration("text", "builtin", "text", text_domain.DECLARATIONS)
-    domain = DirectCall(declaration, TextDomain(), on_raised=raised.append)
+    declaration = DomainDeclaration("text", "builtin", "text", TEXT.declarations)
+    domain = DirectCall(declaration, TEXT, on_raised=raised.append)
     return _Subject(domain, "upper", b'{"text":"a"}', raised)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from stage3_service.adapters.builtin import notebook, text
+from stage3_service.adapters.builtin import notebook
 from stage3_service.adapters.builtin.catalogue import PURE_DOMAINS
 from stage3_service.adapters.builtin.notebook import Notebook
 from stage3_service.adapters.builtin.notebook_file import create_notebook
-from stage3_service.adapters.builtin.text import TextDomain
+from stage3_service.adapters.builtin.text import TEXT
 from stage3_service.domains.port import Invocation, MethodFailed, Output
 
 METHODS = [
@@ -196,7 +196,7 @@ def test_the_examples_of_the_other_builtin_domains_hold_too(tmp_path: Path) -> N
     """`text` in any order, the notebook in the order in which its methods are declared."""
     create_notebook(tmp_path / "notes.sqlite3")
     notes = Notebook(tmp_path / "notes.sqlite3")
-    for domain, declarations in ((TextDomain(), text.DECLARATIONS), (notes, notebook.DECLARATIONS)):
+    for domain, declarations in ((TEXT, TEXT.declarations), (notes, notebook.DECLARATIONS)):
         for number, (name, declared) in enumerate(declarations.items()):
             assert declared.example is not None, name
             call = Invocation(name, declared.example.parameters_json, 5.0, f"plan-1/{number}")

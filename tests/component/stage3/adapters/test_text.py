@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from servicekit.canonical_json import canonicalize
 from servicekit.ijson import JsonValue
-from stage3_service.adapters.builtin.text import DECLARATIONS, TextDomain
+from stage3_service.adapters.builtin.text import TEXT
 from stage3_service.adapters.direct_call import DirectCall
 from stage3_service.domains.answer import read_answer
 from stage3_service.domains.declaration import DomainDeclaration
@@ -19,8 +19,8 @@ from stage3_service.domains.port import Invocation, MethodFailed, Output
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
 _SEPARATOR = st.text("ab,☃", min_size=1, max_size=2)
 _DOMAIN = DirectCall(
-    DomainDeclaration("text", "builtin", "text", DECLARATIONS),
-    TextDomain(),
+    DomainDeclaration("text", "builtin", "text", TEXT.declarations),
+    TEXT,
     on_raised=lambda raised: None,
 )
 
@@ -29,7 +29,7 @@ def _call(method: str, **parameters: JsonValue) -> JsonValue:
     raw = json.dumps(parameters).encode()
     answer = _DOMAIN.invoke(Invocation(method, raw, 5.0, "p/0"))
     assert isinstance(answer, Output)
-    value = read_answer(answer.json_bytes, DECLARATIONS[method].max_response_bytes)
+    value = read_answer(answer.json_bytes, TEXT.declarations[method].max_response_bytes)
     assert canonicalize(value) == answer.json_bytes
     return value
 
@@ -71,15 +71,15 @@ def test_replace_is_a_split_and_a_join(text: str, old: str, new: str) -> None:
 def test_any_bytes_give_an_answer(raw: bytes) -> None:
     """No parameters whatsoever make a method raise."""
     raised: list[object] = []
-    declaration = DomainDeclaration("text", "builtin", "text", DECLARATIONS)
-    domain = DirectCall(declaration, TextDomain(), on_raised=raised.append)
-    for method in DECLARATIONS:
+    declaration = DomainDeclaration("text", "builtin", "text", TEXT.declarations)
+    domain = DirectCall(declaration, TEXT, on_raised=raised.append)
+    for method in TEXT.declarations:
         assert isinstance(domain.invoke(Invocation(method, raw, 5.0, "p/0")), MethodFailed)
     assert raised == []
 
 
 def test_a_method_text_does_not_have_fails() -> None:
     """The domain has its own closed list, behind everybody else's."""
-    answer = TextDomain().invoke(Invocation("eval", b"{}", 5.0, "p/0"))
+    answer = TEXT.invoke(Invocation("eval", b"{}", 5.0, "p/0"))
     assert answer == MethodFailed("text has no such method")
-    TextDomain().close()
+    TEXT.close()
