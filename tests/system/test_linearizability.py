@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from stagegate.stage3.v1.token_service_pb2_grpc import TokenServiceStub
+
 CLIENTS, OPERATIONS, REQUESTS = 6, 12, 3
 HISTORIES_FAST, HISTORIES_CI, HISTORIES_LONG = 10, 150, 20_000
 
@@ -28,6 +30,8 @@ class Pencil:
 
     def __init__(self, pair: Pair, *, stale: bool = False) -> None:
         self._pair = pair
+        # Two of them, because one alone may not have as many calls in flight as there are clients.
+        self._tokens = [pair.stage3.tokens(operator) for operator in ("oona", "revoker")]
         self._ticks = count(1)
         self._stale = stale
         self._read: dict[str, str] = {}
@@ -55,21 +59,23 @@ class Pencil:
 
         return self.record(key, "submit", request, ask), plan_id
 
-    def revoke(self, key: str, token_id: str) -> Operation:
-        """Revoke; the answer says whether it had been before."""
-        return self.record(
-            key,
-            "revoke",
-            "",
-            lambda: str(self._pair.stage3.revoke(token_id).already_revoked),
-        )
+    def revoke(self, key: str, token_id: str, client: int = 0) -> Operation:
+        """Revoke as this client's operator; the answer says whether it had been before."""
 
-    def get_token(self, key: str, token_id: str) -> Operation:
-        """Read whether the token is revoked."""
+        def ask() -> str:
+            request = token_service_pb2.RevokeTokenRequest(token_id=token_id, reason="a history")
+            return str(
+                self._operator(client).RevokeToken(request, timeout=TIMEOUT_S).already_revoked
+            )
+
+        return self.record(key, "revoke", "", ask)
+
+    def get_token(self, key: str, token_id: str, client: int = 0) -> Operation:
+        """Read as this client's operator whether the token is revoked."""
 
         def ask() -> str:
             request = token_service_pb2.GetTokenRequest(token_id=token_id)
-            token = self._pair.stage3.tokens().GetToken(request, timeout=TIMEOUT_S).token
+            token = self._operator(client).GetToken(request, timeout=TIMEOUT_S).token
             revoked = str(token.HasField("revoke_time"))
             return self._read.setdefault(token_id, revoked) if self._stale else revoked
 
@@ -83,6 +89,9 @@ class Pencil:
             return "completed" if state == plan_service_pb2.PLAN_STATE_COMPLETED else str(state)
 
         return self.record(key, "get plan", request, ask)
+
+    def _operator(self, client: int) -> TokenServiceStub:
+        return self._tokens[client % len(self._tokens)]
 
 
 def history(pair: Pair, seed: int, *, stale: bool = False) -> list[Operation]:
@@ -98,11 +107,11 @@ def history(pair: Pair, seed: int, *, stale: bool = False) -> list[Operation]:
         for number in range(OPERATIONS // CLIENTS):
             what = choose.choice(["submit", "submit", "submit", "get token", "get plan", "revoke"])
             if what == "revoke" and number:
-                operations.append(pencil.revoke(key, token_id))
+                operations.append(pencil.revoke(key, token_id, client))
             elif what == "get plan" and completed:
                 operations.append(pencil.get_plan(key, *choose.choice(completed)))
             elif what == "get token" or (stale and number == 0):
-                operations.append(pencil.get_token(key, token_id))
+                operations.append(pencil.get_token(key, token_id, client))
             else:
                 request = f"request-{choose.randrange(REQUESTS)}"
                 operation, plan_id = pencil.submit(key, token_hash, request)
