@@ -171,13 +171,15 @@ def build_stage4(
     on_sealed: OnSealed = tell_nobody,
     accept_restored: str | None = None,
     entropy: Callable[[int], bytes] = os.urandom,
+    vfs: str | None = None,
 ) -> RunningStage4:
     """Open the store, recover it, bind both listeners and start to connect to Stage-3.
 
     `ids` returns a fresh unique string at each call, safe to use in names. `on_sealed` hears once,
     from another thread, that the log takes no more records and the process should end.
     `accept_restored` is why an operator serves from a store that its checkpoint does not vouch for;
-    that is recorded.
+    that is recorded. `vfs` names the SQLite VFS of the store, for a test that shows it a failing
+    disk.
 
     Raises: StoreError, CredentialRefused, ListenRefused, AddressRefused, ValueError; each says what
     to do.
@@ -208,6 +210,7 @@ def build_stage4(
                 CheckpointCopier(checkpoint, interval_s=interval_s, clock=clock),
                 accept_restored,
             ),
+            vfs=vfs,
         )
         undo.callback(journal.close)
         connections = keep_connected(

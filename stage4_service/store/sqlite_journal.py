@@ -87,11 +87,12 @@ class SqliteJournal:
         reserve_bytes: int = 0,
         on_poison: Callable[[StoreError], None] | None = None,
         vouching: Vouching | None = None,
+        vfs: str | None = None,
     ) -> SqliteJournal:
         """Open the store, verify its log, and close what an earlier process left running.
 
         Without `vouching` no checkpoint is kept: a store that lives as long as its process needs
-        none.
+        none. `vfs` names the SQLite VFS of the store, for a test that shows it a failing disk.
 
         Raises:
             StoreError: missing, locked, corrupt, too new, not vouched for, or of other keys than
@@ -107,6 +108,7 @@ class SqliteJournal:
                 reserve_bytes=reserve_bytes,
                 on_poison=on_poison,
                 at_least=at_least,
+                vfs=vfs,
             )
 
         ledger = open_ledger(None) if vouching is None else vouching.open(open_ledger)

@@ -1,8 +1,11 @@
-"""The fork servers and the world of a sweep."""
+"""The fork servers and the world of a sweep, and where states of a disk are opened."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +17,6 @@ from tests.crash.world import World, running_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,16 @@ def hasty_server(tmp_path: Path) -> Iterator[ForkServer]:
     """Fork services that drop their write-ahead log before its content is in Stage-3's store."""
     with skipping_aloud(), fork_server(tmp_path, lags=STORE_FILE) as running:
         yield running
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory in memory where there is one: a state is not to be synced itself."""
+    shared = Path("/dev/shm")  # noqa: S108 - a file system in memory
+    folder = shared / f"stagegate-{os.getpid()}" if os.access(shared, os.W_OK) else tmp_path / "m"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
 
 
 @contextmanager

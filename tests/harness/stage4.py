@@ -202,6 +202,7 @@ def running_stage4(
     *,
     clock: Clock | None = None,
     create: bool = True,
+    vfs: str | None = None,
     **changes: Any,
 ) -> Iterator[Stage4UnderTest]:
     """Run a Stage-4 whose state is below `directory`; `create=False` opens what is there."""
@@ -209,7 +210,7 @@ def running_stage4(
     clock = clock or SystemClock()
     if create:
         init_store(settings, clock=clock)
-    service = build_stage4(settings, clock=clock, ids=lambda: uuid7().hex)
+    service = build_stage4(settings, clock=clock, ids=lambda: uuid7().hex, vfs=vfs)
     service.start()
     under_test = Stage4UnderTest(service, pki())
     try:
