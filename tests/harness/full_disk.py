@@ -1,50 +1,63 @@
-"""Run Stage-3 on a file system that is really full, in a process with mounts of its own.
+"""A file system that is really full: a small tmpfs that only the process under test sees.
 
-Run as `python -m tests.harness.full_disk DIRECTORY` where DIRECTORY is a small file system; prints
-what happened as one line of JSON.
+A scenario is a module that is run there, in a process with mounts of its own, and says what
+happened as one line of JSON.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from stagegate.stage3.v1.operator_service_pb2 import GetStatusRequest, HaltRequest
+from typing import TYPE_CHECKING, Any
 
 from servicekit.log import configure_logging
 from servicekit.store import ledger
 from servicekit.store.disk_reserve import DiskReserve
-from servicekit.store.errors import StoreError
-from servicekit.store.ledger import verify_log
-from stage3_service.adapters.builtin.notebook_file import NotebookRefused
-from tests.fakes.domains import trial_domain
-from tests.harness.stage3 import TIMEOUT_S, Stage3UnderTest, running_stage3, step
 
-RESERVE_BYTES = 4_194_304
-SCOPE = {"trial": ("echo", "hang", "effect_then_hang")}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[2]
+CANNOT_MOUNT = "NOT TESTED: a full disk needs root and a mount namespace"
 
 
-@dataclass
-class Report:
-    """Say what a plan, a revocation, a restart and the log did on a full disk."""
+def can_mount() -> bool:
+    """Return whether this process may mount a file system of its own."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return False
+    done = subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode == 0
 
-    filled_bytes: int = 0
-    in_flight: str = ""
-    second_step: str = ""
-    new_plan: str = ""
-    issue: str = ""
-    halted_for: list[str] = field(default_factory=list)
-    revoked: bool = False
-    halt_recorded: bool = False
-    listed: int = 0
-    restart: str = ""
-    after_free: str = ""
-    problem: str | None = None
-    types: list[str] = field(default_factory=list)
+
+def on_a_full_disk(
+    scenario: str, home: Path, *, disk_mib: int, with_reserve: bool = True
+) -> tuple[int, dict[str, Any]]:
+    """Run a scenario on a tmpfs of its own; return its exit code and its report."""
+    script = f'mount -t tmpfs -o size={disk_mib}m none "$1" && exec "$2" -m "$3" "$1" "$4"'
+    done = subprocess.run(
+        [
+            *("unshare", "--mount", "sh", "-ec", script, "sh"),
+            *(str(home), sys.executable, scenario, "reserve" if with_reserve else "none"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos/gen'}"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    report: dict[str, Any] = json.loads(lines[-1]) if lines else {"said": done.stderr}
+    return done.returncode, report
 
 
 def fill(directory: Path, *, leave_bytes: int = 0) -> int:
@@ -66,79 +79,11 @@ def fill(directory: Path, *, leave_bytes: int = 0) -> int:
     return taken
 
 
-def status(stage3: Stage3UnderTest) -> str:
-    """Return for which reason no step may start."""
-    answer = stage3.operator().GetStatus(GetStatusRequest(), timeout=TIMEOUT_S)
-    return str(answer.halt_reason)
-
-
-def refusal_of(stage3: Stage3UnderTest) -> str:
-    """Return how issuing a token is answered."""
-    import grpc
-
-    from servicekit.serving.client_errors import decode_rpc_error
-
-    try:
-        stage3.issue(scope=SCOPE)
-    except grpc.RpcError as error:
-        return decode_rpc_error(error).reason
-    return "issued"
-
-
-def run(directory: Path, reserve_bytes: int) -> Report:
-    """Fill the disk under a plan that runs, restart on the full disk, then free it."""
-    report = Report()
-    extra, domain = trial_domain(max_duration_s=60)
-    store = directory / "stage3" / "stage3.sqlite3"
-    settings: dict[str, Any] = {"extra_domains": [extra], "disk_reserve_bytes": reserve_bytes}
-    with running_stage3(directory, **settings) as stage3:
-        token, other = stage3.issue(scope=SCOPE), stage3.issue(scope=SCOPE)
-        request = stage3.request(token.token_hash, [step("trial", "hang"), step("trial", "echo")])
-        call = stage3.plans().ExecuteMultiDomainPlan.future(request, timeout=60)
-        domain.entered.acquire(timeout=20)
-        report.filled_bytes = fill(directory)
-        # Nothing was asked of the store since: it meets the full disk with the end of this step.
-        domain.release.set()
-        answer = call.result()
-        report.in_flight = str(answer.WhichOneof("outcome"))
-        report.second_step = str(answer.aborted.reason) if report.in_flight == "aborted" else ""
-        report.halted_for.append(status(stage3))
-        report.new_plan = stage3.run(token.token_hash, step("trial", "echo")).reason
-        report.issue = refusal_of(stage3)
-        stage3.revoke(other.token.token_id)
-        report.revoked = True
-        stage3.operator().Halt(HaltRequest(reason="disk full"), timeout=TIMEOUT_S)
-        report.halt_recorded = True
-        report.listed = len(stage3.events())
-        report.types = [event["event_type"] for event in stage3.events()]
-    try:
-        with running_stage3(directory, create=False, **settings) as stage3:
-            report.restart = status(stage3)
-            stage3.revoke(token.token.token_id)
-            (directory / "other.log").unlink()
-            stage3.operator().Resume(_resume(), timeout=TIMEOUT_S)
-            fresh = stage3.issue(scope=SCOPE)
-            report.after_free = stage3.run(
-                fresh.token_hash, step("trial", "echo"), plan_id="p", request_id="r"
-            ).kind
-            report.types = [event["event_type"] for event in stage3.events()]
-    except (StoreError, NotebookRefused) as error:
-        report.restart = f"{type(error).__name__}: {error}"
-    report.problem = verify_log(store).problem
-    return report
-
-
-def _resume() -> Any:
-    from stagegate.stage3.v1.operator_service_pb2 import ResumeRequest
-
-    return ResumeRequest(reason="there is room again")
-
-
-if __name__ == "__main__":
+def report_of(run: Callable[[Path, int], Any], reserve_bytes: int) -> None:
+    """Be the process of a scenario: run it below the first argument, print its report, and end."""
     configure_logging("tests", "critical")
-    wanted = int(sys.argv[2])
-    if not wanted:
+    if sys.argv[2] == "none":
         # The control: the store holds and watches nothing.
         vars(ledger)["DiskReserve"] = lambda store, _: DiskReserve(store, 0)
-    print(json.dumps(asdict(run(Path(sys.argv[1]), wanted or RESERVE_BYTES))), flush=True)  # noqa: T201 - what its parent reads
+    print(json.dumps(asdict(run(Path(sys.argv[1]), reserve_bytes))), flush=True)  # noqa: T201 - what its parent reads
     os._exit(0)

@@ -5,67 +5,25 @@ The file system is a small tmpfs, mounted where only the process under test sees
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.harness.full_disk import RESERVE_BYTES
+from tests.harness.full_disk import CANNOT_MOUNT, can_mount, on_a_full_disk
+from tests.harness.full_disk_stage3 import RESERVE_BYTES
 
-ROOT = Path(__file__).resolve().parents[3]
+SCENARIO = "tests.harness.full_disk_stage3"
 DISK_MIB = 24
-
-
-def _can_mount() -> bool:
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        return False
-    done = subprocess.run(
-        ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
-        capture_output=True,
-        check=False,
-    )
-    return done.returncode == 0
-
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        not _can_mount(), reason="NOT TESTED: a full disk needs root and a mount namespace"
-    ),
+    pytest.mark.skipif(not can_mount(), reason=CANNOT_MOUNT),
 ]
-
-
-def on_a_full_disk(home: Path, reserve_bytes: int) -> tuple[int, dict[str, Any]]:
-    """Run the scenario on a tmpfs of its own; return its exit code and its report."""
-    script = (
-        f'mount -t tmpfs -o size={DISK_MIB}m none "$1" && '
-        'exec "$2" -m tests.harness.full_disk "$1" "$3"'
-    )
-    done = subprocess.run(
-        [
-            *("unshare", "--mount", "sh", "-ec", script),
-            *("sh", str(home), sys.executable, str(reserve_bytes)),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'protos/gen'}"},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    lines = done.stdout.splitlines()
-    report: dict[str, Any] = json.loads(lines[-1]) if lines else {"said": done.stderr}
-    return done.returncode, report
 
 
 def test_what_ran_is_recorded_and_nothing_starts(tmp_path: Path) -> None:
     """COMPLETED, ABORTED, REVOKED and a halt are durable; so is a restart; then it goes on."""
-    code, report = on_a_full_disk(tmp_path, RESERVE_BYTES)
+    code, report = on_a_full_disk(SCENARIO, tmp_path, disk_mib=DISK_MIB)
 
     assert code == 0, report
     assert report["filled_bytes"] > RESERVE_BYTES
@@ -85,7 +43,7 @@ def test_what_ran_is_recorded_and_nothing_starts(tmp_path: Path) -> None:
 
 def test_without_the_reserve_steps_start_on_a_full_disk(tmp_path: Path) -> None:
     """The control: the second step and a new plan run there, and nobody gets in after a restart."""
-    _, report = on_a_full_disk(tmp_path, 0)
+    _, report = on_a_full_disk(SCENARIO, tmp_path, disk_mib=DISK_MIB, with_reserve=False)
 
     assert report["in_flight"] == "completed", report
     assert report["halted_for"] == [""]
