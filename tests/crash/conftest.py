@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stage3_service.settings import STORE_FILE
 from tests.crash.forked import ForkServer, fork_server
 from tests.crash.ptrace import CannotTrace
 from tests.crash.world import World, running_world
@@ -42,9 +41,12 @@ def careless_server(tmp_path: Path) -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def hasty_server(tmp_path: Path) -> Iterator[ForkServer]:
-    """Fork services that drop their write-ahead log before its content is in Stage-3's store."""
-    with skipping_aloud(), fork_server(tmp_path, lags=STORE_FILE) as running:
+def hasty_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[ForkServer]:
+    """Fork services that drop their write-ahead log before their store has its content.
+
+    The parameter names the file of that store.
+    """
+    with skipping_aloud(), fork_server(tmp_path, lags=request.param) as running:
         yield running
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,3 +25,7 @@ class KillPoint:
         if self.name is None:
             return len(trail) == self.number
         return trail[-1] == self.name and trail.count(self.name) == self.number
+
+
+AFTER_THE_ANSWER: Final = KillPoint(1_000_000)
+"""No window is as long: whoever waits for it is killed once the answer is there."""

@@ -77,3 +77,5 @@ LOST: Final = Shape(
     last_step=1,
 )
 SHAPES: Final = (ONE_STEP, BOUND, FAILS, REVOKED, LOST)
+OTHERS: Final = tuple(shape for shape in SHAPES if shape is not BOUND)
+"""Those of which not every call is tried outside the long run."""

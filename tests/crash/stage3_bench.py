@@ -203,8 +203,8 @@ def _judge(bench: Stage3Bench, left: Interrupted, stage3: Stage3UnderTest) -> st
         assert again.ended == left.told.ended
     _judge_world(bench, stage3, left, again)
     if left.revocation_told:
-        (revoked,) = stage3.events(event_type="TOKEN_REVOKED")
-        assert revoked["token_id"] == left.token.token.token_id
+        revoked = [event["token_id"] for event in stage3.events(event_type="TOKEN_REVOKED")]
+        assert revoked == [left.token.token.token_id], "a revocation told, and not in the log (I8)"
     assert verify_log(bench.store).problem is None
     return row
 

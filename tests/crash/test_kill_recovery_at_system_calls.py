@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from stage3_service.settings import STORE_FILE as STAGE3_STORE
+from stage4_service.settings import STORE_FILE as STAGE4_STORE
 from tests.crash.forked import Ended
 from tests.crash.points import KillPoint
 from tests.crash.shapes import LOST
@@ -139,6 +141,7 @@ def test_every_call_of_both_recoveries(
 
 @pytest.mark.ci
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("hasty_server", [STAGE3_STORE], indirect=True)
 def test_a_log_that_is_dropped_before_it_is_copied_is_noticed(
     hasty_server: ForkServer,
     world: World,
@@ -153,3 +156,55 @@ def test_a_log_that_is_dropped_before_it_is_copied_is_noticed(
     tally.run(stage3_recovery(hasty_server, world), AROUND_THE_COPY)
     assert tally.violations != []
     record_property("figure", tally.figure("control: Stage-3 recovering, its store a sync behind"))
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("hasty_server", [STAGE4_STORE], indirect=True)
+def test_a_log_that_stage4_drops_before_it_is_copied_is_noticed(
+    hasty_server: ForkServer,
+    below: Below,
+    tmp_path: Path,
+    record_property: Callable[[str, str], None],
+) -> None:
+    """The same control: Stage-3 executed a plan that the log of Stage-4 does not know any more."""
+    tally = Tally(tmp_path)
+    tally.run(stage4_recovery(hasty_server, below), AROUND_THE_COPY)
+    assert any("(I2)" in violation for violation in tally.violations)
+    record_property("figure", tally.figure("control: Stage-4 recovering, its store a sync behind"))
+
+
+class TestASample:
+    """Two points of each service's start, on a disk as it should be and on the control's."""
+
+    POINTS = AROUND_THE_COPY[::8]
+
+    @pytest.mark.slow
+    def test_no_plan_is_lost(
+        self, server: ForkServer, world: World, below: Below, tmp_path: Path
+    ) -> None:
+        """Whichever write it was, the next start closes the plan."""
+        tally = Tally(tmp_path)
+        tally.run(stage3_recovery(server, world), self.POINTS)
+        tally.run(stage4_recovery(server, below), self.POINTS)
+        assert tally.violations == []
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("hasty_server", [STAGE3_STORE], indirect=True)
+    def test_what_stage3_drops_is_noticed(
+        self, hasty_server: ForkServer, world: World, tmp_path: Path
+    ) -> None:
+        """The control: at each point."""
+        tally = Tally(tmp_path)
+        tally.run(stage3_recovery(hasty_server, world), self.POINTS)
+        assert len(tally.violations) == len(self.POINTS)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("hasty_server", [STAGE4_STORE], indirect=True)
+    def test_what_stage4_drops_is_noticed(
+        self, hasty_server: ForkServer, below: Below, tmp_path: Path
+    ) -> None:
+        """The control: at each point."""
+        tally = Tally(tmp_path)
+        tally.run(stage4_recovery(hasty_server, below), self.POINTS)
+        assert len(tally.violations) == len(self.POINTS)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.shapes import BOUND, SHAPES, Shape
+from tests.crash.points import AFTER_THE_ANSWER
+from tests.crash.shapes import BOUND, OTHERS, SHAPES, Shape
 from tests.crash.stage3_bench import Stage3Bench, interrupt_plan, judge_plan
 from tests.crash.tally import Tally
 
@@ -100,3 +101,36 @@ def test_a_sync_that_comes_too_late_is_noticed(
     assert any("(I2)" in violation for violation in tally.violations)
     assert any("(I8)" in violation for violation in tally.violations)
     record_property("figure", tally.figure("control: Stage-3 on a disk that is one sync behind"))
+
+
+@pytest.mark.slow
+def test_an_outcome_of_any_shape_that_no_disk_holds_is_noticed(
+    careless_server: ForkServer, world: World, tmp_path: Path
+) -> None:
+    """The control of the other shapes, a sample: killed once it was told, each outcome is gone."""
+    for shape in OTHERS:
+        directory = tmp_path / shape.name
+        directory.mkdir()
+        tally = Tally(directory)
+        tally.try_point(plan_experiment(careless_server, world, shape), AFTER_THE_ANSWER)
+        assert ["(I8)" in violation for violation in tally.violations] == [True], shape.name
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("shape", OTHERS, ids=lambda shape: shape.name)
+def test_a_sync_that_comes_too_late_is_noticed_in_the_other_plans(
+    careless_server: ForkServer,
+    world: World,
+    tmp_path: Path,
+    record_property: Callable[[str, str], None],
+    shape: Shape,
+) -> None:
+    """The same control for each of them, one call in twelve."""
+    tally = Tally(tmp_path)
+    tally.run_all(plan_experiment(careless_server, world, shape), every=12)
+    assert any("(I2)" in violation for violation in tally.violations)
+    assert any("(I8)" in violation for violation in tally.violations)
+    record_property(
+        "figure", tally.figure(f"control: Stage-3, {shape.name}, on a disk one sync behind")
+    )
