@@ -39,10 +39,15 @@ _ARITHMETIC: Final[dict[type[ast.operator], type[ast.operator]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One changed module: which operator, where, and what its source became."""
+    """One changed module: which operator, where, and what its source became.
+
+    `statement` is the line of the innermost statement that holds the change: a test that does not
+    come there cannot notice it.
+    """
 
     operator: str
     line: int
+    statement: int
     before: str
     after: str
     source: str
@@ -53,9 +58,9 @@ class Mutant:
 
 def mutants(source: str) -> Iterator[Mutant]:
     """Yield every mutant of a module's source, in the order of its lines for each operator."""
-    tree = ast.parse(source)
-    _drop_types(tree)
+    tree = _untyped(source)
     nodes = list(ast.walk(tree))
+    statement_of = _statements(tree)
     skipped = _decorators(tree)
     for index, node in enumerate(nodes):
         if node in skipped:
@@ -65,14 +70,35 @@ def mutants(source: str) -> Iterator[Mutant]:
             changed = copy.deepcopy(tree)
             target = list(ast.walk(changed))[index]
             before, line = _short(node), getattr(node, "lineno", 0)
+            holds = statement_of[node]
             change(target)
             ast.fix_missing_locations(changed)
             after = _short(target)
             if isinstance(change, _Remove | _Swap):
                 statement = getattr(node, change.block)[change.position]
-                before, line = _short(statement), statement.lineno
+                before, line, holds = _short(statement), statement.lineno, statement.lineno
                 after = "nothing" if isinstance(change, _Remove) else "after the next question"
-            yield Mutant(operator, line, before, after, ast.unparse(changed))
+            yield Mutant(operator, line, holds, before, after, ast.unparse(changed))
+
+
+def unchanged(source: str) -> str:
+    """Return a module's source as its mutants are spelled, without a change."""
+    return ast.unparse(_untyped(source))
+
+
+def _untyped(source: str) -> ast.Module:
+    tree = ast.parse(source)
+    _drop_types(tree)
+    return tree
+
+
+def _statements(tree: ast.AST) -> dict[ast.AST, int]:
+    """Return for each node the line of the innermost statement that holds it."""
+    lines: dict[ast.AST, int] = {tree: 0}
+    for node in ast.walk(tree):
+        for child in ast.iter_child_nodes(node):
+            lines[child] = child.lineno if isinstance(child, ast.stmt) else lines[node]
+    return lines
 
 
 def _short(node: ast.AST) -> str:

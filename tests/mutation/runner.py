@@ -1,8 +1,8 @@
-"""Run the tests of a module against a mutant of it, in a child that has everything else loaded.
+"""Run the tests of a module against its mutants, in children that have everything else loaded.
 
-A child is forked for each mutant, so that what all share is imported once and nothing of one run
-is left for the next. Deliberately absent: files. The tree is never changed; the child's import
-system hands out the mutant in place of the module.
+Most mutants are judged on a `Bench`, in one session of pytest. Those that change what an import
+makes have a session each, in which the import system hands out the mutant in place of the module.
+Deliberately absent: files. The tree is never changed, and nothing of one run is left for the next.
 """
 
 from __future__ import annotations
@@ -20,9 +20,13 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from hypothesis import settings
 
+from tests.mutation.bench import Bench, Verdict
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import ModuleType
+
+    from tests.mutation.operators import Mutant
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TIMEOUT_S: Final = 240
@@ -68,25 +72,58 @@ def load_shared() -> None:
         raise RuntimeError(message)
 
 
-def survives(module: str, source: str, tests: Sequence[str]) -> bool:
-    """Say whether all these tests pass with this source in place of the module's own."""
+class TestsFail(Exception):
+    """Say that a module's tests fail, or cannot be run, without any mutant."""
+
+
+def verdicts(
+    module: str, mutants: Sequence[Mutant], tests: Sequence[str]
+) -> Iterator[tuple[Mutant, Verdict]]:
+    """Judge each mutant of a module by these tests, in the order of the mutants.
+
+    Raises:
+        TestsFail: without any mutant too.
+    """
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:
-        _run_and_exit(module, source, tests)
+        os.close(read)
+        said = os.fdopen(write, "w", buffering=1)
+        bench = Bench(module, mutants, lambda number, verdict: print(verdict.value, file=said))
+        _run_and_exit(tests, [bench])
+    os.close(write)
+    with os.fdopen(read) as heard:
+        for mutant, line in zip(mutants, heard, strict=False):
+            verdict = Verdict(int(line))
+            if verdict is Verdict.ELSEWHERE:
+                verdict = _judge_by_import(module, mutant, tests)
+            yield mutant, verdict
+    if _end_of(child) != 0:
+        raise TestsFail(f"{module}: its tests fail, or cannot be run, without any mutant: {tests}")
+
+
+def _judge_by_import(module: str, mutant: Mutant, tests: Sequence[str]) -> Verdict:
+    child = os.fork()
+    if child == 0:
+        signal.alarm(TIMEOUT_S)
+        sys.meta_path.insert(0, _Mutated(module, mutant.source))
+        _run_and_exit(tests, [])
+    return {0: Verdict.SURVIVED, -signal.SIGALRM: Verdict.HUNG}.get(_end_of(child), Verdict.KILLED)
+
+
+def _end_of(child: int) -> int:
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == 0
+    return os.waitstatus_to_exitcode(status)
 
 
-def _run_and_exit(module: str, source: str, tests: Sequence[str]) -> None:
+def _run_and_exit(tests: Sequence[str], plugins: Sequence[object]) -> None:
     # Whatever a mutant does, the child ends here: by its exit code, or by the alarm.
     os.setsid()
-    signal.alarm(TIMEOUT_S)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
     code = 1
     try:
-        sys.meta_path.insert(0, _Mutated(module, source))
         marks = "not ci and not long"
         options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", marks]
         if all(test.startswith("tests/unit/") for test in tests):
@@ -94,6 +131,6 @@ def _run_and_exit(module: str, source: str, tests: Sequence[str]) -> None:
             options.append("--noconftest")
         # Rewriting its assertions is for modules that pytest itself loads first.
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-        code = int(pytest.main([*options, *(str(ROOT / test) for test in tests)]))
+        code = int(pytest.main([*options, *(str(ROOT / test) for test in tests)], plugins))
     finally:
         os._exit(code)

@@ -28,7 +28,16 @@ _CATALOGUE_OF_GATES: Final = (
     "tests/component/stage3/execution/test_denials.py",
 )
 _EXECUTION: Final = ("tests/component/stage3/execution", "tests/unit/stage3/execution")
+_STORE: Final = (
+    "tests/unit/stage3/store",
+    "tests/component/stage3/test_shared_commits.py",
+    "tests/component/stage3/test_accepted_definitions.py",
+    "tests/component/stage3/test_outcomes_at_rest.py",
+    "tests/component/stage3/test_retention.py",
+    "tests/component/stage3/test_state_check.py",
+)
 _CATALOGUE_OF_PLANS: Final = (
+    "tests/test_stage3_phase2a_token_validation_sequence.py",
     "tests/test_stage3_phase2d_revocation_enforcement.py",
     "tests/test_stage3_phase2c_resource_limit_enforcement.py",
     "tests/test_stage3_phase4b_required_audit_events.py",
@@ -48,7 +57,6 @@ TARGETS: Final = (
             "gate",
             "authority",
             "authorized_step",
-            "declared",
             "denial_budget",
         )
     ),
@@ -72,6 +80,10 @@ TARGETS: Final = (
         ("tests/unit/stage3/plan", "tests/test_stage3_phase8_explicit_data_flow.py"),
     ),
     Target("stage3_service.audit.journal", ("tests/unit/stage3/audit",), _EXECUTION),
+    *(
+        Target(f"stage3_service.store.{name}", _STORE, (*_EXECUTION, *_CATALOGUE_OF_PLANS))
+        for name in ("sqlite_journal", "backlog")
+    ),
     *(
         Target(f"stage3_service.execution.{name}", _EXECUTION, _CATALOGUE_OF_PLANS)
         for name in ("admit", "start_step", "settle_step", "execute_plan")

@@ -165,7 +165,7 @@ class Stage3World:
             if happening is not None:
                 self.eventful.during[f"{sub.plan_id}/{index}"] = self._happening(happening, call)
         try:
-            answer = self.executor.execute(_submitted(sub), call)
+            answer = self.executor.execute(submitted(sub), call)
         except Refusal as refusal:
             return Told("refused", refusal.reason.value)
         finally:
@@ -263,7 +263,8 @@ def digest_of(plan: Plan) -> bytes:
     return plan_digest(Stage4ExecutionPlan(**document))
 
 
-def _submitted(sub: Submission) -> Submitted:
+def submitted(sub: Submission) -> Submitted:
+    """Return a submission as the executor takes it."""
     binding = binding_of(sub.plan)
     return Submitted(
         plan=RawPlan(
