@@ -27,7 +27,12 @@ _CATALOGUE_OF_GATES: Final = (
     "tests/test_stage3_phase2c_resource_limit_enforcement.py",
     "tests/component/stage3/execution/test_denials.py",
 )
-_EXECUTION: Final = ("tests/component/stage3/execution", "tests/unit/stage3/execution")
+_EXECUTION: Final = (
+    "tests/component/stage3/execution",
+    "tests/unit/stage3/execution",
+    "tests/component/stage3/test_outcomes_at_rest.py",
+    "tests/component/stage3/test_retention.py",
+)
 _STORE: Final = (
     "tests/unit/stage3/store",
     "tests/component/stage3/test_shared_commits.py",

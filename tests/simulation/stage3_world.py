@@ -108,6 +108,7 @@ class Stage3World:
         self.sealed: list[Exception] = []
         self.happen: Callable[[Any], None] = lambda _what: None
         declarations = (trial_declaration(), _strict_declaration())
+        self.late = LateAnswers(self.journal, self.entropy)
         self.executor = PlanExecutor(
             journal=self.journal,
             serving=Served(
@@ -122,7 +123,7 @@ class Stage3World:
                 },
             ),
             budget=DenialBudget(DenialAllowance(burst=1_000_000, per_second=0)),
-            late=LateAnswers(self.journal, self.entropy),
+            late=self.late,
             entropy=self.entropy,
             seal=self.sealed.append,
         )

@@ -1,4 +1,4 @@
-"""What the executor asks and records between two steps: things happen while the first one runs."""
+"""The executor itself, driven from one thread: what happens, happens while a step runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stage3_service.domains.port import Output
 from stage3_service.tokens.issue import IssueRequest
 from tests.simulation.gates_model import GARBAGE_BYTES, METHOD_MAX_BYTES, Plan, PlanStep, Submission
 from tests.simulation.stage3_world import ClientCall, Stage3World, submitted
@@ -164,3 +165,29 @@ def test_the_log_says_that_a_step_without_an_answer_is_in_doubt(world: Stage3Wor
     (_, last) = world.events_from(0)[-1]
     assert (last["event_type"], last["reason"]) == ("OPERATION_ABORTED", "STEP_IN_DOUBT")
     assert last["additional_data"] == {"in_doubt": True, "terminal": True}
+
+
+def test_an_answer_that_overtakes_the_record_of_its_giving_up_is_recorded_after_it(
+    world: Stage3World,
+) -> None:
+    """LATE_OUTCOME follows the end of the plan, and nobody has to ask for it again."""
+    world.happen = lambda _what: world.late.deliver("plan-a/0", Output(b"{}"))
+
+    told = world.submit(submission(issue(world), "a", "silent", during=("answered",)))
+
+    types = [event["event_type"] for _, event in world.events_from(0)]
+    assert told.kind == "in_doubt"
+    assert types[-2:] == ["OPERATION_ABORTED", "LATE_OUTCOME"]
+
+
+def test_a_failed_step_ends_its_plan_whatever_it_would_have_filled(world: Stage3World) -> None:
+    """The next step waits for an output that does not exist, and nobody looks for it."""
+    methods = (("trial", METHODS), ("strict", ("echo",)))
+    credential = issue(world, domain_scope=("trial", "strict"), method_scope=methods)
+    steps = (PlanStep("trial", "fail"), PlanStep("strict", "echo"))
+    plan = Plan("ada", "manual", steps, bound_path="effects")
+
+    told = world.submit(Submission(plan, credential, CALLER, "request-a", "plan-a"))
+
+    assert (told.kind, told.reason, told.step) == ("failed", "DOMAIN_FAILED", 0)
+    assert world.sealed == []
