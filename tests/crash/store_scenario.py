@@ -6,12 +6,14 @@ them. What was told is noted as it is told, beside what had happened in the worl
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from servicekit.store.errors import StoreError
+from servicekit.store.writer import _FULL_WAL_PAGES
 from stage3_service.bootstrap import build_stage3
 from tests.fakes.domains import TrialDomain, trial_domain
 from tests.harness.pki import pki
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from servicekit.store.ledger import Ledger
     from stage3_service.bootstrap import Stage3
 
 SCOPE = {"trial": ("effect", "fail")}
@@ -81,10 +84,21 @@ def play(service: Stage3, stage3: Stage3UnderTest, tokens: Tokens, told: Told) -
                 continue
             told.revoked = True
         elif name == "checkpoint":
-            if service._ledger.poisoned is None:
-                service._ledger._writer._checkpoint()
+            checkpoint(service._ledger)
         else:
             ids: dict[str, Any] = {"plan_id": f"plan-{name}", "request_id": f"request-{name}"}
             told.requests[f"plan-{name}"] = stage3.request(token, steps, **ids)
             answer = stage3.send(told.requests[f"plan-{name}"])
             told.outcomes[f"plan-{name}"] = answer.kind
+
+
+def checkpoint(ledger: Ledger) -> None:
+    """Let the writer copy its write-ahead log as if that were long, and wait for it like a plan."""
+
+    def grow(_turn: object) -> None:
+        ledger._writer._wal_pages = _FULL_WAL_PAGES
+
+    with suppress(StoreError):
+        ledger.commit(grow)
+        # Its turn comes after the copy, or never if the disk hangs meanwhile.
+        ledger.commit(lambda _turn: None)
