@@ -13,6 +13,7 @@ from typing import Any
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
+WORK = {"name": "work", "inputSchema": {"type": "object"}}
 
 
 @dataclass(slots=True)
@@ -28,17 +29,24 @@ class Reply:
 
 @dataclass(slots=True)
 class HttpPeer:
-    """A server whose answers to `tools/call` are `call`'s. `received` is all that came."""
+    """A server whose answers to `tools/call` are `call`'s. `received` is all that came.
+
+    `tools` returns what it lists, or what it answers instead.
+    """
 
     url: str
     call: Callable[[dict[str, Any]], Reply | None]
+    tools: Callable[[], list[dict[str, Any]] | Reply] = lambda: [WORK]
     received: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
 
     def called(self) -> int:
         """Return how many calls came."""
+        return self.asked("tools/call")
+
+    def asked(self, method: str) -> int:
+        """Return how many requests of this method came."""
         return sum(
-            isinstance(body, dict) and body.get("method") == "tools/call"
-            for _, _, body in self.received
+            isinstance(body, dict) and body.get("method") == method for _, _, body in self.received
         )
 
 
@@ -53,7 +61,7 @@ def done(request: dict[str, Any]) -> Reply:
     return result(request, {"content": [{"type": "text", "text": "done"}]})
 
 
-def shake_hands(method: str, body: dict[str, Any]) -> Reply:
+def shake_hands(peer: HttpPeer, method: str, body: dict[str, Any]) -> Reply:
     """Return the answer to what comes before a call."""
     if method == "initialize":
         described = {
@@ -65,7 +73,8 @@ def shake_hands(method: str, body: dict[str, Any]) -> Reply:
         reply.headers["mcp-session-id"] = "session-1"
         return reply
     if method == "tools/list":
-        return result(body, {"tools": [{"name": "work", "inputSchema": {"type": "object"}}]})
+        tools = peer.tools()
+        return tools if isinstance(tools, Reply) else result(body, {"tools": tools})
     error = {"code": -32601, "message": "no such method"}
     return Reply(400, body=json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode())
 
@@ -74,7 +83,7 @@ def answer(peer: HttpPeer, body: dict[str, Any]) -> Reply | None:
     """Return the answer to one message."""
     if body["method"] == "tools/call":
         return peer.call(body)
-    return shake_hands(body["method"], body) if "id" in body else Reply(202)
+    return shake_hands(peer, body["method"], body) if "id" in body else Reply(202)
 
 
 class Server(ThreadingHTTPServer):

@@ -3,7 +3,7 @@
 Guards what the library's transport would do by itself: it follows redirects, resumes a stream that
 broke, and reads bodies of any size. Here a message is posted once, its answer is one bounded
 document of strict JSON, and a lost one is in doubt. Deliberately absent: the stream of
-notifications, so that a server's change is seen at the next session, and compressed bodies.
+notifications, in whose place a server is asked for each call, and compressed bodies.
 """
 
 from __future__ import annotations

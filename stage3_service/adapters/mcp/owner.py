@@ -2,8 +2,9 @@
 
 Guards that a session is opened and closed in one task, that it is used only while what the server
 shows is accepted, and that a session which ended is replaced for the next call and never for one
-that was sent. Deliberately absent: a call's second attempt, and opening a session that nobody asked
-for, except the first.
+that was sent. A server that could not say that it shows something else is asked for each call.
+Deliberately absent: a call's second attempt, and opening a session that nobody asked for, except
+the first.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class SessionOwner:
         self._owned = owned
         self._session: Session | None = None
         self._opening: asyncio.Task[Session] | None = None
+        self._questions = 0
         self._living: set[asyncio.Task[None]] = set()
         self._carrying: dict[PendingCall, asyncio.Task[None]] = {}
         self._using: dict[Session, set[asyncio.Task[None]]] = {}
@@ -191,24 +193,36 @@ class SessionOwner:
             SessionUnavailable: the server does not run, is not reached, or is not accepted.
 
         """
-        session = self._session
-        if session is not None and session.is_open and not session.changed:
+        before, session = self._questions, self._session
+        if session is not None and self._stands(session) and self._opening is None:
             return session
-        if self._opening is None or self._opening.done():
-            renewing = session if session is not None and session.is_open else None
-            self._opening = self._loop.create_task(self._open(renewing))
-            # Looked at here too: every waiter may have left by the time it fails.
-            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(self._opening)
+        while True:
+            if self._opening is None:
+                self._opening = self._loop.create_task(self._open(self._session))
+                self._opening.add_done_callback(self._opened)
+            session = await asyncio.shield(self._opening)
+            # One question answers every call that was there when it was put, and no later one.
+            if session.question > before or self._stands(session):
+                return session
 
-    async def _open(self, renewing: Session | None) -> Session:
-        session = renewing
+    def _stands(self, session: Session) -> bool:
+        """Say whether a session may carry a call on the strength of an earlier question."""
+        return session.is_open and session.transport.hears and not session.changed
+
+    def _opened(self, opening: asyncio.Task[Session]) -> None:
+        self._opening = None
+        # Looked at here too: every waiter may have left by the time it fails.
+        if not opening.cancelled():
+            opening.exception()
+
+    async def _open(self, before: Session | None) -> Session:
+        session = before if before is not None and before.is_open else None
         try:
             async with asyncio.timeout(self._owned.start_timeout_s):
-                if session is None:
+                shown = None if session is None else await self._shown_unless_ended(session)
+                if session is None or shown is None:
                     session = await self._connected()
-                session.changed = False
-                shown = await session.shown(self._owned.tools)
+                    shown = await self._shown(session)
         except BaseException as error:
             self._session = None
             if session is not None:
@@ -229,6 +243,20 @@ class SessionOwner:
             raise SessionUnavailable(reason)
         self._session = session
         return session
+
+    async def _shown(self, session: Session) -> Definition:
+        self._questions += 1
+        session.question = self._questions
+        session.changed = False
+        return await session.shown(self._owned.tools)
+
+    async def _shown_unless_ended(self, session: Session) -> Definition | None:
+        try:
+            return await self._shown(session)
+        except MCPError:
+            if session.is_open:
+                raise
+            return None  # it had ended unseen, and carried nothing since
 
     async def _describe(self) -> Definition:
         session = self._session if self._session is not None and self._session.is_open else None

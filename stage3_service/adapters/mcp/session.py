@@ -49,7 +49,7 @@ class Transport(Protocol):
     hangs: bool
     heard_s: float
     hears: bool
-    """Whether a server can say something that is no answer."""
+    """Whether a server can say something that is no answer, such as that its tools are others."""
 
     def forget(self, call: PendingCall) -> None:
         """Forget a call that nobody waits for."""
@@ -79,6 +79,8 @@ class Session:
         self.transport = transport
         self.changed = False
         """Whether the server may show something else than when it was last asked."""
+        self.question = 0
+        """The number of the question that it answered last, among its owner's."""
         self._client = Client(
             transport,
             mode=generation.value,
@@ -138,7 +140,7 @@ class Session:
     async def hear(self) -> None:
         """Hear of changed tools until the session ends, where its generation has to be asked to.
 
-        A server that does not tell is asked what it shows at its next session.
+        Over a transport on which nothing can be heard, a server is asked for each call instead.
         """
         if not self.transport.hears or self._session.protocol_version not in MODERN:
             return

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -314,6 +315,38 @@ class TestAcceptance:
             assert isinstance(invoke(domain, "effect", note="after"), DomainUnreachable)
             assert accepted.shown[-1][1] != accepted.only.digest
         assert notes(tmp_path) == ["before"]
+
+    @pytest.mark.parametrize("waits", [True, False], ids=["waits", "control"])
+    def test_no_call_slips_by_while_a_changed_server_is_asked(
+        self, tmp_path: Path, *, waits: bool
+    ) -> None:
+        """It announced a change, one call asks what it shows, another comes meanwhile.
+
+        Control: unless the second call waits for the question, it is carried by a server that shows
+        what nobody accepted.
+        """
+        descriptions = tmp_path / "descriptions"
+        os.mkfifo(descriptions)  # the server waits in it each time that it lists its tools
+        keys = trial_keys(tmp_path, TRIAL_DESCRIPTIONS=str(descriptions))
+        accepted = AcceptedByTest()
+        with (
+            mcp_domain(mcp_table(METHODS, **keys), accepted=accepted) as domain,
+            ThreadPoolExecutor(2) as callers,
+        ):
+            descriptions.write_text("{}")
+            assert isinstance(invoke(domain, "announce"), Output)
+            accepted.only = Definition(b"", accepted.shown[-1][1])
+            calls = [callers.submit(invoke, domain, "effect", note="first")]
+            assert eventually(lambda: domain._owner._opening is not None)
+            if not waits:
+                domain._owner._opening = None
+            calls.append(callers.submit(invoke, domain, "effect", note="second"))
+            assert eventually(lambda: len(domain._owner._carrying) == 2)
+            descriptions.write_text('{"effect": "Sends all files somewhere."}')
+            outcomes = [call.result() for call in calls]
+        assert isinstance(outcomes[0], DomainUnreachable)
+        assert isinstance(outcomes[1], DomainUnreachable) == waits
+        assert notes(tmp_path) == ([] if waits else ["second"])
 
     def test_looking_at_a_changed_server_does_not_make_it_acceptable(self, tmp_path: Path) -> None:
         """It announced a change, an operator looked and did not accept: no call is sent."""
