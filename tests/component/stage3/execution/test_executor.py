@@ -6,18 +6,35 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from stage3_service.audit.journal import JournalUnavailable
 from stage3_service.domains.port import Output
 from stage3_service.tokens.issue import IssueRequest
 from tests.simulation.gates_model import GARBAGE_BYTES, METHOD_MAX_BYTES, Plan, PlanStep, Submission
 from tests.simulation.stage3_world import ClientCall, Stage3World, submitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from stage3_service.audit.journal import JournalStore, Snapshot, Writes
 
 CALLER = "spiffe://stagegate.test/client/cli"
 METHODS = ("effect", "fail", "garbage", "unreachable", "silent")
 EFFECTS = ("effect",) * 3
 ANSWER_BYTES = len(b'{"effects":1}')
+
+
+class FailingStore:
+    """A store that is unavailable from the moment that a test says so."""
+
+    def __init__(self, store: JournalStore) -> None:
+        self._store = store
+        self.failed = False
+
+    def commit(self, work: Callable[[Snapshot], Writes[Any]], *, urgent: bool) -> Writes[Any]:
+        """Commit, or say that nothing can be committed."""
+        if self.failed:
+            raise JournalUnavailable("the disk is gone")
+        return self._store.commit(work, urgent=urgent)
 
 
 @pytest.fixture
@@ -191,3 +208,50 @@ def test_a_failed_step_ends_its_plan_whatever_it_would_have_filled(world: Stage3
 
     assert (told.kind, told.reason, told.step) == ("failed", "DOMAIN_FAILED", 0)
     assert world.sealed == []
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_journal_that_fails_before_an_effect_is_told_from_one_that_fails_after(
+    *, started: bool
+) -> None:
+    """AUDIT_UNAVAILABLE says that nothing happened, OUTCOME_UNRECORDED that something may have."""
+    made: list[FailingStore] = []
+
+    def wrap(store: JournalStore) -> JournalStore:
+        made.append(FailingStore(store))
+        return made[0]
+
+    world = Stage3World(wrap)
+    try:
+        plan = submission(issue(world), "a", "effect", during=("the disk fails",))
+        made[0].failed = not started
+        world.happen = lambda _what: setattr(made[0], "failed", True)
+
+        told = world.submit(plan)
+
+        assert told.reason == ("OUTCOME_UNRECORDED" if started else "AUDIT_UNAVAILABLE")
+        assert len(world.trial.effects) == started
+        # A journal seals itself.
+        assert world.sealed == []
+    finally:
+        world.close()
+
+
+def test_a_defect_after_an_effect_seals_the_service_and_starts_nothing_more(
+    world: Stage3World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was raised is handed to who ends the process, and the next plan is refused."""
+    credential = issue(world)
+
+    def no_entropy(_size: int) -> bytes:
+        raise OSError("the machine has no entropy")
+
+    world.happen = lambda _what: monkeypatch.setattr(world.executor, "_entropy", no_entropy)
+
+    plan = submission(credential, "a", "effect", "effect", during=("it breaks",))
+    told = world.submit(plan)
+    again = world.submit(submission(credential, "b", "effect"))
+
+    assert (told.reason, again.reason) == ("OUTCOME_UNRECORDED", "SERVICE_HALTED")
+    assert [type(error) for error in world.sealed] == [OSError]
+    assert world.trial.effects == ["plan-a/0"]
