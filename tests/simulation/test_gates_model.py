@@ -10,6 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from stage3_service.authorization import authorized_step, limit_gate, scope_gate, token_gate
 from stage3_service.execution import admit, settle_step, start_step
+from tests.harness.slices import slice_of_long_run
 from tests.simulation.gates_machine import GatesMachine
 
 if TYPE_CHECKING:
@@ -27,11 +28,17 @@ def test_the_gates_decide_as_the_model_does() -> None:
 
 
 @pytest.mark.long
-def test_the_gates_decide_as_the_model_does_for_long() -> None:
+def test_the_gates_decide_as_the_model_does_for_long(
+    record_property: Callable[[str, object], None],
+) -> None:
     """The same, with new examples each time."""
+    part = slice_of_long_run()
+    profile = settings.get_profile("long")
+    runs = len(part.cases(profile.max_examples))
     run_state_machine_as_test(
-        GatesMachine, settings=settings(settings.get_profile("long"), stateful_step_count=60)
+        GatesMachine, settings=settings(profile, max_examples=runs, stateful_step_count=60)
     )
+    record_property("figure", part.label(f"gates machine: {runs:,} runs, 0 differences"))
 
 
 def _always_none(*_facts: Any, **_more: Any) -> None:

@@ -12,6 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from stage3_service.authorization import limit_gate
 from stage3_service.execution import invoke_step, recover, settle_step
 from stage3_service.store.snapshot import SqliteSnapshot
+from tests.harness.slices import slice_of_long_run
 from tests.simulation.pair_machine import CALLERS, PairMachine
 from tests.simulation.pair_nodes import CrashingJournal
 
@@ -76,9 +77,19 @@ def test_the_pair_keeps_every_invariant_for_long(
     record_property: Callable[[str, object], None],
 ) -> None:
     """The same, with new examples each time."""
+    part = slice_of_long_run()
     profile = settings.get_profile("long")
-    run_state_machine_as_test(PairMachine, settings=settings(profile, stateful_step_count=RULES))
-    record_property("figure", f"pair machine: {profile.max_examples} runs, 0 violations")
+    runs = len(part.cases(profile.max_examples))
+    PairMachine.met.clear()
+    run_state_machine_as_test(
+        PairMachine, settings=settings(profile, max_examples=runs, stateful_step_count=RULES)
+    )
+    met = PairMachine.met
+    figure = (
+        f"pair machine: {runs:,} runs, {met['deaths']:,} crashes, "
+        f"{met['EXECUTION_STARTED']:,} steps: 0 violations"
+    )
+    record_property("figure", part.label(figure))
 
 
 def _answers_before_it_is_durable(monkeypatch: pytest.MonkeyPatch) -> None:

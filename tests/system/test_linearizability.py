@@ -12,6 +12,7 @@ from stagegate.stage3.v1 import token_service_pb2
 from stagegate.stage4.v1 import plan_service_pb2
 
 from tests.harness.pair import Pair, plan_document, running_pair
+from tests.harness.slices import slice_of_long_run
 from tests.harness.stage3 import TIMEOUT_S, step
 from tests.system.linearizability import Operation, first_wrong_key, is_linearizable
 
@@ -163,11 +164,12 @@ def test_submit_revoke_and_get_are_linearizable_for_long(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """The same for hours."""
+    part = slice_of_long_run()
+    histories = part.cases(HISTORIES_LONG)
     with running_pair(tmp_path) as pair:
-        operations = explain(pair, HISTORIES_LONG, seed=1_000_000)
-    record_property(
-        "figure", f"linearizability: {HISTORIES_LONG} histories, {operations} operations, 0 wrong"
-    )
+        operations = explain(pair, len(histories), seed=1_000_000 + histories.start)
+    figure = f"linearizability: {len(histories):,} histories, {operations:,} operations, 0 wrong"
+    record_property("figure", part.label(figure))
 
 
 @pytest.mark.slow

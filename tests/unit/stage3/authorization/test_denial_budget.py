@@ -171,3 +171,25 @@ def test_one_callers_count_is_told_without_the_others() -> None:
 def test_the_usual_allowance_is_stated() -> None:
     """40 at once, one every two seconds, 4,096 callers, 16 bursts for everybody."""
     assert DenialAllowance() == DenialAllowance(40, 0.5, 4_096, 16)
+
+
+def test_the_total_counts_every_denial_that_was_not_recorded_and_is_never_taken() -> None:
+    """It is a counter of the service: what was recorded in sums stays in it."""
+    budget = DenialBudget(ALLOWANCE)
+    assert budget.suppressed_total == 0
+    for _ in range(5):
+        budget.spend("a", NOW)
+    budget.take_suppressed()
+    for _ in range(2):
+        budget.spend("a", NOW)
+    assert budget.suppressed_total == 4
+
+
+def test_sixteen_callers_are_named_at_once_and_the_others_are_summed_up() -> None:
+    """Unless it is asked for otherwise: a flood of callers is a bounded record."""
+    budget = DenialBudget(DenialAllowance(burst=0))
+    for number in range(18):
+        budget.spend(f"caller {number}", NOW)
+    due = budget.take_due(NOW + timedelta(seconds=60))
+    assert [each.caller for each in due[16:]] == [OTHER_CALLERS]
+    assert [each.count for each in due] == [1] * 16 + [2]
