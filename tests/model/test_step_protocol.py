@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.model.tlc import MODEL, check, constants, missing
+from tests.model.tlc import MODEL, check, check_for_long, constants, missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = [
     pytest.mark.timeout(1200),
@@ -63,8 +64,13 @@ def test_every_admitted_plan_ends_and_every_client_is_told(
 def test_the_protocol_keeps_every_invariant_at_large(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """The same with more of everything at once: hours."""
-    verdict = check(tmp_path, configuration(name), workers=2)
+    """The same with more of everything at once: hours.
+
+    Interrupted, it goes on where it was, if STAGEGATE_MODEL_STATES names a folder that stays.
+    """
+    folder = Path(os.environ.get("STAGEGATE_MODEL_STATES", tmp_path)) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    verdict = check_for_long(folder, configuration(name))
     record_property("figure", f"model, {name}: {verdict.states} states, depth {verdict.depth}")
     assert verdict.broken is None
 

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 from tests.house.tree import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MODEL = ROOT / "docs/spec/model"
 _HEAP = "-Xmx1500m"
+_LONG_HEAP = "-Xmx6g"
+_CHECKPOINT_MINUTES = 10
 _FIGURES = re.compile(r"(\d+) states generated, (\d+) distinct states found, (\d+) states left")
 _VIOLATED = re.compile(r"Error: Invariant (\w+) is violated")
 _ACTION = re.compile(r"^<(\w+) line [^>]+>: (\d+):(\d+)$", re.MULTILINE)
@@ -73,22 +75,44 @@ def check(folder: Path, configuration: str, *, workers: int = 1) -> Verdict:
     Raises:
         CannotCheck: TLC did not finish, or found the module or the configuration wrong.
     """
+    # A plan that nobody ends is a deadlock too, and would be found first.
+    live = ["-deadlock"] if "PROPERTIES" in configuration else []
+    counted = ["-workers", str(workers), "-coverage", "60", *live]
+    return _run(folder, configuration, _HEAP, counted)
+
+
+def check_for_long(folder: Path, configuration: str) -> Verdict:
+    """Do so for hours, with two workers; go on where a run in this folder was interrupted.
+
+    `folder/progress` says how far TLC is. How often each action is taken is not counted, which costs
+    time and is asked of the small worlds.
+
+    Raises:
+        CannotCheck: as `check` does. What was reached stays in the folder.
+    """
+    # TLC lets itself be interrupted between two of these files, and keeps the last whole set.
+    kept = sorted(folder.glob("states/*/queue.chkpt"))
+    earlier = ["-recover", str(kept[-1].parent)] if kept else []
+    often = ["-workers", "2", "-checkpoint", str(_CHECKPOINT_MINUTES)]
+    return _run(folder, configuration, _LONG_HEAP, [*often, *earlier])
+
+
+def _run(folder: Path, configuration: str, heap: str, options: Sequence[str]) -> Verdict:
     shutil.copy(MODEL / "StepProtocol.tla", folder)
     (folder / "StepProtocol.cfg").write_text(configuration)
-    done = subprocess.run(
-        [
-            str(_java()), "-XX:+UseSerialGC", _HEAP,
-            # TLC unpacks its own modules there: two runs at once must not share it.
-            f"-Djava.io.tmpdir={folder}",
-            "-cp", str(_tla2tools()), "tlc2.TLC",
-            "-workers", str(workers), "-coverage", "60", "-metadir", str(folder / "states"),
-            # A plan that nobody ends is a deadlock too, and would be found first.
-            *(["-deadlock"] if "PROPERTIES" in configuration else []),
-            "StepProtocol",
-        ],
-        cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return _read(done.stdout + done.stderr)
+    progress = folder / "progress"
+    with progress.open("w") as said:
+        subprocess.run(
+            [
+                str(_java()), "-XX:+UseSerialGC", heap,
+                # TLC unpacks its own modules there: two runs at once must not share it.
+                f"-Djava.io.tmpdir={folder}",
+                "-cp", str(_tla2tools()), "tlc2.TLC",
+                "-metadir", str(folder / "states"), *options, "StepProtocol",
+            ],
+            cwd=folder, stdout=said, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+    return _read(progress.read_text())
 
 
 def _read(output: str) -> Verdict:
