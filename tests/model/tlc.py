@@ -84,8 +84,8 @@ def check(folder: Path, configuration: str, *, workers: int = 1) -> Verdict:
 def check_for_long(folder: Path, configuration: str) -> Verdict:
     """Do so for hours, with two workers; go on where a run in this folder was interrupted.
 
-    `folder/progress` says how far TLC is. How often each action is taken is not counted, which costs
-    time and is asked of the small worlds.
+    `folder/progress` says how far TLC is. How often each action is taken is not counted: that takes
+    time, and is asked of the small worlds.
 
     Raises:
         CannotCheck: as `check` does. What was reached stays in the folder.

@@ -27,19 +27,17 @@ ANSWERS = {
     "the disk is low": "SERVICE_HALTED",
     "the plan_id is known": "PLAN_INVALID",
     "the outcome is kept no more": "REQUEST_ID_EXPIRED",
+    "the request was another token's": "TOKEN_NOT_ACCEPTED",
     "the request was another plan's": "REQUEST_ID_REUSED",
     "the service is halted": "SERVICE_HALTED",
     "the token is revoked": "TOKEN_NOT_ACCEPTED",
     "a step is out of scope": "METHOD_NOT_IN_SCOPE",
 }
-# What cannot be the matter at once: an outcome is told or not, and a plan is one plan.
-OF_THE_REQUEST = (
-    "the request was executed",
-    "the outcome is kept no more",
-    "the request was another plan's",
-)
+# What cannot be the matter at once: who is told an outcome holds its token and has its plan.
 EXCLUDED = {
-    *combinations(OF_THE_REQUEST, 2),
+    ("the request was executed", "the outcome is kept no more"),
+    ("the request was executed", "the request was another token's"),
+    ("the request was executed", "the request was another plan's"),
     ("the request was executed", "a step is out of scope"),
 }
 PAIRS = [pair for pair in combinations(ANSWERS, 2) if pair not in EXCLUDED]
@@ -71,6 +69,7 @@ def issue(world: Stage3World) -> tuple[str, str]:
 def arranged(world: Stage3World, matters: tuple[str, ...]) -> Submission:
     """Let all of it be the matter, and return the submission that meets it."""
     credential, token_id = issue(world)
+    another, _ = issue(world)
     first = Submission(PLAN, credential, CALLER, "request-1", "plan-1")
     assert world.submit(first).kind == "completed"
     then = replace(first, request_id="request-2", plan_id="plan-2")
@@ -89,6 +88,8 @@ def arranged(world: Stage3World, matters: tuple[str, ...]) -> Submission:
             then = replace(then, request_id="request-1")
             if matter == "the request was another plan's":
                 then = replace(then, plan=OTHER_PLAN)
+            elif matter == "the request was another token's":
+                then = replace(then, credential=another)
             elif matter == "the outcome is kept no more":
                 world.clock.advance(RETENTION_S + 1)
     return then
@@ -141,3 +142,26 @@ def test_a_request_that_still_runs_is_in_progress_whatever_else(world: Stage3Wor
 
     assert [each.reason for each in told] == ["REQUEST_IN_PROGRESS"]
     assert sizes[0] == sizes[1]
+
+
+def test_a_malformed_submission_leaves_nothing_on_a_full_disk(world: Stage3World) -> None:
+    """It is refused for what it is, and no room is taken from steps under way."""
+    then = replace(arranged(world, ("the disk is low",)), caller="nobody")
+    before = world.head().size
+
+    assert world.submit(then).reason == "PLAN_INVALID"
+    assert world.head().size == before
+
+
+@pytest.mark.parametrize(
+    "matter",
+    ["the request was another plan's", "the token is revoked", "the outcome is kept no more"],
+)
+def test_the_plan_id_of_a_refused_plan_is_spent(world: Stage3World, matter: str) -> None:
+    """The log has its terminal event: no second plan may be recorded under that name."""
+    refused = arranged(world, (matter,))
+    assert world.submit(refused).reason == ANSWERS[matter]
+    fresh = replace(refused, credential=issue(world)[0], request_id="request-3", plan=PLAN)
+
+    assert world.submit(fresh).reason == "PLAN_INVALID"
+    assert world.submit(replace(fresh, plan_id="plan-3")).kind == "completed"

@@ -164,3 +164,39 @@ def test_a_consumed_request_that_is_asked_again_with_another_plan_spends_the_bud
 
     assert reasons == ["REQUEST_ID_REUSED"] * BURST + ["OVERLOADED"]
     assert len(frugal.events(event_type="EXECUTION_DENIED")) == BURST
+
+
+@pytest.mark.parametrize("plan", ["token", "request", "malformed"])
+def test_the_next_denial_that_is_recorded_says_how_many_were_not(
+    tmp_path: Path, clock: ManualClock, trial: Trial, plan: str
+) -> None:
+    """Whatever it is denied for, the caller's count stands before it in the same commit."""
+    with running_stage3(
+        tmp_path,
+        clock=clock,
+        extra_domains=[trial.extra],
+        denials=Denials(burst=1, per_second=1.0),
+    ) as stage3:
+        token = stage3.issue().token_hash
+        steps = [step("text", "upper", text="a")]
+        other = [step("text", "upper", text="b")]
+        assert stage3.send(stage3.request(token, steps, request_id="once")).kind == "completed"
+
+        def deny() -> str:
+            if plan == "token":
+                return stage3.run("token_" + "A" * 43, *steps).reason
+            if plan == "request":
+                return stage3.send(stage3.request(token, other, request_id="once")).reason
+            return stage3.run(token, *steps, plan_digest=bytes(31)).reason
+
+        reasons = [deny() for _ in range(4)]
+        clock.advance(1)
+        reasons.append(deny())
+
+        assert reasons[1:4] == ["OVERLOADED"] * 3
+        assert reasons[0] == reasons[4] != "OVERLOADED"
+        events = stage3.events()
+        (at,) = (i for i, e in enumerate(events) if e["event_type"] == "DENIALS_SUPPRESSED")
+        assert events[at]["additional_data"]["count"] == 3
+        assert events[-1]["event_type"] == "EXECUTION_DENIED"
+        assert [event["event_type"] for event in events[:at]].count("EXECUTION_DENIED") == 1
