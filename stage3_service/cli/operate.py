@@ -22,11 +22,11 @@ def status(
     with operator_client(profile, address) as client:
         document = client.status()
         # The words of whoever halted it are in the log, which not every operator may read.
-        said = None if as_json or document["serving"] else client.last_halt()
+        said = {} if as_json else client.words_of_halt(document)
     if as_json:
         emit(document)
         return
-    print_facts({**document, **(said or {})})
+    print_facts({**document, **said})
 
 
 def halt(

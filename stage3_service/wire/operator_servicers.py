@@ -258,9 +258,10 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
             tree_size=desk.ledger.head.size,
             plans_running=plans_running,
         )
-        if halted is not None:
-            response.halt_time.CopyFrom(timestamp_of_us(halted[1]))
         response.halt_reason = next((reason for reason in _TOLD_FIRST if reason in reasons), "")
+        # The only halt whose beginning is written down; it is not that of another.
+        if halted is not None and response.halt_reason == HaltReason.OPERATOR:
+            response.halt_time.CopyFrom(timestamp_of_us(halted[1]))
         response.serving = not reasons
         return response
 

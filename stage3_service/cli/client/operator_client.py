@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -39,6 +40,7 @@ SERVICE: Final = "stage3"
 _TOKENS_PER_PAGE: Final = 500
 _EVENTS_PER_PAGE: Final = 1000
 _HALTS: Final = 100_000
+_BY_AN_OPERATOR: Final = "operator"
 
 
 class OperatorClient:
@@ -154,19 +156,26 @@ class OperatorClient:
             "plans_running": answer.plans_running,
         }
 
-    def last_halt(self) -> Document | None:
-        """Return who halted the service last and in which words; None where it may not be read."""
+    def words_of_halt(self, status: Document) -> Document:
+        """Return who brought about the halt that `status` tells of, and in which words.
+
+        Nothing where no operator did, or where this one may not read the log.
+        """
+        since = status["halt_time"]
+        if status["halt_reason"] != _BY_AN_OPERATOR or not isinstance(since, str):
+            return {}
+        began = datetime.fromisoformat(since)
         try:
-            halts = list(
-                self.events(plan_id="", token_id="", event_type="SERVICE_HALTED", most=_HALTS)
-            )
+            for event in self.events(
+                plan_id="", token_id="", event_type="SERVICE_HALTED", most=_HALTS
+            ):
+                data = event["additional_data"]
+                if datetime.fromisoformat(str(event["timestamp"])) == began:
+                    by = data.get("by") if isinstance(data, dict) else None
+                    return {"halt_said": event["reason"], "halted_by": by}
         except grpc.RpcError:
-            return None
-        if not halts:
-            return None
-        data = halts[-1]["additional_data"]
-        by = data.get("by") if isinstance(data, dict) else None
-        return {"halt_said": halts[-1]["reason"], "halted_by": by}
+            pass
+        return {}
 
     def halt(self, reason: str) -> bool:
         """Halt; return whether it was halted before."""

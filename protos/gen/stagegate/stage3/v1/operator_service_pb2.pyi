@@ -60,7 +60,7 @@ class GetStatusResponse(_message.Message):
     """Plans that are being executed."""
     @_builtins.property
     def halt_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when not."""
+        """Since when not; set for an operator's halt alone, the only one that the log tells of."""
 
     def __init__(
         self,
