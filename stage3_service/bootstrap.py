@@ -24,7 +24,7 @@ from servicekit.serving.tls import (
     CredentialFiles,
     read_server_credential,
 )
-from servicekit.store.errors import StoreCorrupt, StoreExists
+from servicekit.store.errors import StoreCorrupt
 from servicekit.store.key_ring_file import ensure_key_ring, read_key_ring
 from servicekit.store.ledger import Ledger
 from servicekit.store.outcome_keys import refuse_other_ring
@@ -60,7 +60,7 @@ from stage3_service.store.seal import Seal
 from stage3_service.store.sqlite_journal import SqliteJournalStore
 from stage3_service.store.state_check import state_problem
 from stage3_service.store.token_rows import TokenRows
-from stage3_service.store.vouching import Vouching, create_vouching
+from stage3_service.store.vouching import Vouching, checkpoint_of, create_vouching
 from stage3_service.tokens.issue import IssuePolicy
 from stage3_service.wire.listeners import Listeners
 from stage3_service.wire.method_tables import PLAN_SERVICE
@@ -168,13 +168,13 @@ def create_state(
 ) -> tuple[Path, ...]:
     """Create what is missing of the store and of what declared domains keep on disk; return it.
 
-    A new store gets a new key ring, unless one was put there before. A ring that is gone is not
-    made anew beside a store: it would open nothing.
-    With the store come the key of its log and the first checkpoint, that of a log without entries.
+    A new store gets a new key ring, unless one was put there before. With it come the key of its
+    log and the first checkpoint, that of a log without entries. Beside a store that is there none
+    of these is made anew: another ring would open nothing, and another key vouch for nothing.
 
     Raises:
-        StoreError: a store is there already and nothing is missing, or it cannot be created, or the
-            key ring that is there cannot be used.
+        StoreError: the store cannot be created, or a ring or a log key that is there cannot be
+            used, or one is gone.
         NotebookRefused: what a domain keeps is there and cannot be used.
         DeclarationsRefused: the domains file has problems.
     """
@@ -186,13 +186,9 @@ def create_state(
         vouching = create_vouching(settings, entropy)
         Ledger.create(store, SCHEMA, now_us=(clock or SystemClock()).now_us())
         return (*keys, *vouching, store, *create_domain_state(catalogue, settings.state_dir))
-    created = create_domain_state(catalogue, settings.state_dir)
-    if not created:
-        raise StoreExists(
-            f"{store} exists, and nothing that the declared domains keep is missing",
-            advice="Serve from it, or choose another path; nothing is ever replaced.",
-        )
-    return created
+    read_key_ring(settings.outcome_key_file, entropy)
+    checkpoint_of(settings)
+    return create_domain_state(catalogue, settings.state_dir)
 
 
 def build_stage3(

@@ -128,17 +128,22 @@ def init_store(
 ) -> tuple[Path, ...]:
     """Create the state directory, mode 0700, the empty store in it, and what vouches for it.
 
-    A new store gets a new key ring, unless one was put there before. Return what was made.
+    A new store gets a new key ring, unless one was put there before. Return what was made: nothing
+    where there is a store. Beside it neither ring nor log key is made anew: another ring would open
+    nothing, and another key vouch for nothing.
 
-    Raises: StoreError.
+    Raises:
+        StoreError: the store cannot be created, or a ring or a log key that is there cannot be
+            used, or one is gone.
     """
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = settings.state_dir / STORE_FILE
-    keys: tuple[Path, ...] = ()
-    vouching: tuple[Path, ...] = ()
-    if not os.path.lexists(store):
-        keys = ensure_key_ring(settings.outcome_key_file, entropy)
-        vouching = create_checkpoint(*_checkpoint_parts(settings), entropy=entropy)
+    if os.path.lexists(store):
+        read_key_ring(settings.outcome_key_file, entropy)
+        checkpoint_of(settings)
+        return ()
+    keys = ensure_key_ring(settings.outcome_key_file, entropy)
+    vouching = create_checkpoint(*_checkpoint_parts(settings), entropy=entropy)
     SqliteJournal.create(store, now_us=clock.now_us())
     return (*keys, store, *vouching)
 

@@ -27,10 +27,11 @@ def init_service(
 
     Without `config` a settings file is written first, with the path and the text of `starter`; it
     goes again if the state cannot be made. `create_state` gets the settings file and returns what
-    it made.
+    it made. With `config`, and nothing missing, that is said, and it is no failure.
 
     Raises:
-        CommandFailed: FILE_EXISTS, nothing is overwritten.
+        CommandFailed: FILE_EXISTS, nothing is overwritten; STORE_EXISTS, the state of settings that
+            are gone is there.
         Exception: whatever `create_state` raises.
     """
     written = None
@@ -43,13 +44,25 @@ def init_service(
         if written is not None:
             written.unlink()
         raise
+    if written is not None and not created:
+        # Settings that are new say nothing of how this state was served.
+        written.unlink()
+        raise CommandFailed(
+            ExitCode.CONFIG,
+            "STORE_EXISTS",
+            f"the state that {written} would describe is there, and {written} is not",
+            "Restore the settings file and use it with --config, or choose another directory.",
+        )
     if as_json:
         emit({"config": str(config), "created": [str(path) for path in created]})
         return
-    made = [("settings", written)] if written is not None else []
-    print_table(("made", "file"), [*made, *(("state", path) for path in created)])
-    if written is None:
-        say("What was there already was left as it is.")
+    if not created:
+        say("Everything is there already; nothing was made.")
+    else:
+        made = [("settings", written)] if written is not None else []
+        print_table(("made", "file"), [*made, *(("state", path) for path in created)])
+        if written is None:
+            say("What was there already was left as it is.")
     say(f"next: {program} serve --config {config}")
 
 

@@ -48,9 +48,11 @@ def init(server: ForkServer, service: str, certificates: Path, *, program: str =
         log, config = directory / "log", directory / f"{service}.toml"
         row = "made by the next init"
         if server.run(service, words(directory), log).code != 0:
+            before = set(directory.rglob("*"))
             ended = server.run(service, ["init", "--config", config], log)
-            # Refused once more where nothing is missing, which the start will tell.
-            row = "made by init with the settings" if ended.code == 0 else "made before the kill"
+            assert ended.code == 0, log.read_text()
+            made = set(directory.rglob("*")) - before
+            row = "made by init with the settings" if made else "made before the kill"
         said = server.start(service, ["serve", "--config", config, "--json"], log)
         assert isinstance(said, dict), log.read_text()
         server.kill()

@@ -33,6 +33,11 @@ def store_of(pair: LocalPair, service: str) -> Path:
     return {"stage3": pair.stage3_store, "stage4": pair.stage4_store}[service]
 
 
+def contents(directory: Path) -> dict[Path, bytes]:
+    """Return every file below a directory."""
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
 def test_certificates_come_with_profiles(tmp_path: Path) -> None:
     """One command makes the usual set; keys are for their owner only, profiles hold no secret."""
     done = run_offline("stage3", "certs", "init", tmp_path / "certs", "--json")
@@ -108,19 +113,55 @@ def test_an_identity_outside_the_closed_list_is_refused(tmp_path: Path, identity
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_init_makes_private_state_and_overwrites_nothing(stopped: LocalPair, service: str) -> None:
-    """The state is its owner's; a second init is refused and leaves the first alone."""
+    """The state is its owner's; a second init changes nothing, and says what there was to do."""
     store = store_of(stopped, service)
-    before = store.read_bytes()
+    before = contents(stopped.directory)
     assert stat.S_IMODE(store.stat().st_mode) == 0o600
     assert stat.S_IMODE(store.parent.stat().st_mode) == 0o700
+    with_config = ("init", "--config", config_of(stopped, service))
 
     again = run_offline(service, "init", stopped.directory)
-    with_config = run_offline(service, "init", "--config", config_of(stopped, service))
+    asked = run_offline(service, *with_config)
+    document = run_offline(service, *with_config, "--json")
 
-    assert (again.returncode, with_config.returncode) == (1, 78)
-    assert "FILE_EXISTS" in again.stderr
-    assert "STORE_EXISTS" in with_config.stderr
-    assert store.read_bytes() == before
+    assert (again.returncode, "FILE_EXISTS" in again.stderr) == (1, True)
+    assert (asked.returncode, document.returncode) == (0, 0)
+    assert "nothing was made" in asked.stdout
+    assert json.loads(document.stdout)["created"] == []
+    assert contents(stopped.directory) == before
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_init_writes_no_new_settings_for_a_state_that_is_there(
+    stopped: LocalPair, service: str
+) -> None:
+    """How it was served is not known any more, and is not made up."""
+    config_of(stopped, service).unlink()
+    before = contents(stopped.directory)
+
+    done = run_offline(service, "init", stopped.directory)
+
+    assert (done.returncode, "STORE_EXISTS" in done.stderr) == (78, True)
+    assert contents(stopped.directory) == before
+
+
+@pytest.mark.parametrize("gone", ["key ring", "log key"])
+@pytest.mark.parametrize("service", SERVICES)
+def test_init_does_not_call_a_state_whole_whose_keys_are_gone(
+    stopped: LocalPair, service: str, gone: str
+) -> None:
+    """Another key would open and vouch for nothing: it is refused, and none is made."""
+    state = store_of(stopped, service).parent
+    ring = "outcome.keys" if service == "stage3" else "stage4-outcome.keys"
+    file = state / "log.key" if gone == "log key" else stopped.directory / ring
+    file.unlink()
+    before = contents(stopped.directory)
+
+    done = run_offline(service, "init", "--config", config_of(stopped, service))
+
+    assert done.returncode in {74, 78}, done.stderr
+    assert file.name in done.stderr
+    assert contents(stopped.directory) == before
 
 
 def test_a_domain_is_added_to_a_deployment_that_exists(stopped: LocalPair) -> None:
@@ -147,7 +188,7 @@ def test_a_domain_is_added_to_a_deployment_that_exists(stopped: LocalPair) -> No
     assert str(notebook) in init.stdout
     assert "domain-notebook" not in init.stdout
     assert "left as it is" in init.stdout
-    assert (again.returncode, "STORE_EXISTS" in again.stderr) == (78, True)
+    assert (again.returncode, "nothing was made" in again.stdout) == (0, True)
     assert stopped.stage3_store.read_bytes()[:100] == before[:100]
 
 
