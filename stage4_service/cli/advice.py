@@ -49,7 +49,8 @@ _ADVICE: Final[Mapping[str, str]] = {
     "serves again, submit what is left as a new plan.",
     Reason.SERVICE_HALTED: "Stage-3 is halted. Ask an operator, whom `stage3 status` tells why; "
     "run it again once it serves.",
-    Reason.STAGE3_UNREACHABLE: "Nothing happened. Start Stage-3, and run it again.",
+    Reason.STAGE3_UNREACHABLE: "Nothing happened. Start Stage-3, or see to Stage-4's certificate "
+    "if that is what it does not accept, and run it again.",
     Reason.AUDIT_UNAVAILABLE: "Look at the services' logs.",
     Reason.STEP_IN_DOUBT: (
         "Whether the step had its effect is not known. Look at the domain itself before you run "

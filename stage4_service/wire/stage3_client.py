@@ -36,6 +36,10 @@ _EFFECTS_NOT_KNOWN: Final = frozenset(
 )
 # Nothing happened now; but the request was admitted before, and what came of that is not said.
 _EXECUTED_BEFORE: Final = frozenset({Reason.REQUEST_IN_PROGRESS, Reason.REQUEST_ID_EXPIRED})
+# Said by Stage-3's door, which sees no caller but Stage-4: they are about Stage-4's certificate.
+_OF_OUR_OWN_IDENTITY: Final = frozenset(
+    {Reason.CLIENT_UNAUTHENTICATED, Reason.METHOD_NOT_PERMITTED}
+)
 _ENDINGS: Final = {
     "failed": Ending.FAILED,
     "denied": Ending.DENIED,
@@ -208,6 +212,13 @@ def _failure(error: ClientError, connection: Connection) -> Stage3Failure:
 
 def _stage3_said(error: ClientError) -> Stage3Failure:
     reason = _reason(error.reason)
+    if reason in _OF_OUR_OWN_IDENTITY:
+        # Passed on, it would send the client after a certificate of its own that is good.
+        return _not_sent(
+            Reason.STAGE3_UNREACHABLE,
+            f"Stage-3 does not accept the certificate that Stage-4 calls with ({reason.value}); "
+            "nothing happened. Whoever operates Stage-4 replaces the files of `stage3.tls`",
+        )
     if reason in _EFFECTS_NOT_KNOWN:
         return Stage3Failure(reason, error.message, ending=Ending.UNKNOWN, effects=Effects.UNKNOWN)
     executed_before = reason in _EXECUTED_BEFORE
@@ -233,6 +244,7 @@ def _verify_waiting(patience: CallersPatience) -> None:
 
 
 def _not_sent(reason: Reason, message: str) -> Stage3Failure:
+    """Return the failure of a call that no plan came of."""
     return Stage3Failure(reason, message, ending=Ending.REFUSED, effects=Effects.NONE)
 
 
