@@ -5,19 +5,29 @@ verify; deliberately absent are cryptography, and any idea of what a text says.
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Protocol
 
-__all__ = ["NoteRefused", "NoteSigner", "NoteVerifier", "key_id", "open_note", "sign_note", "vkey"]
+__all__ = [
+    "MAX_NOTE_BYTES",
+    "NoteRefused",
+    "NoteSigner",
+    "NoteVerifier",
+    "key_id",
+    "open_note",
+    "parse_vkey",
+    "sign_note",
+    "vkey",
+]
 
 MAX_NOTE_BYTES = 65_536
 """More than any checkpoint with any number of witnesses needs, and little enough to parse."""
 
 _ED25519 = b"\x01"
 _KEY_ID_BYTES = 4
+_PUBLIC_KEY_BYTES = 32
 _SIGNATURE = "\u2014 "  # an em dash and a space open a signature line
 _KEY_NAME = re.compile(r"[!-*,-~]+", re.ASCII)  # no white space and no plus sign
 
@@ -74,6 +84,29 @@ def vkey(name: str, public_key: bytes) -> str:
     return f"{name}+{key_id(name, public_key).hex()}+{encoded}"
 
 
+def parse_vkey(line: str) -> tuple[str, bytes, bytes]:
+    """Return name, key identifier and public key, 32 bytes, of the line that `vkey` spells.
+
+    Raises:
+        ValueError: it is no such line, or of another kind of key.
+    """
+    name, _, rest = line.partition("+")
+    _, _, encoded = rest.partition("+")
+    try:
+        decoded = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        decoded = b""
+    public_key = decoded.removeprefix(_ED25519)
+    # Spelled anew, because one key has one line: nobody compares two that mean the same.
+    if (
+        len(public_key) != _PUBLIC_KEY_BYTES
+        or not _KEY_NAME.fullmatch(name)
+        or vkey(name, public_key) != line
+    ):
+        raise ValueError("it is not NAME+IDENTIFIER+KEY of an Ed25519 key")
+    return name, key_id(name, public_key), public_key
+
+
 def sign_note(text: str, signer: NoteSigner) -> bytes:
     """Return the note: the text, an empty line, and one signature line.
 
@@ -119,13 +152,15 @@ def _signatures(tail: str) -> Iterator[tuple[str, bytes, bytes]]:
         name, separator, encoded = line.removeprefix(_SIGNATURE).partition(" ")
         try:
             signature = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
+        except ValueError:  # not base64, or not even ASCII
             signature = b""
         if (
             not line.startswith(_SIGNATURE)
             or not separator
             or not _KEY_NAME.fullmatch(name)
             or len(signature) <= _KEY_ID_BYTES
+            # The last character may hold bits that nothing decodes: one signature has one spelling.
+            or base64.b64encode(signature).decode() != encoded
         ):
             raise NoteRefused("a line below the text is no signature")
         yield name, signature[:_KEY_ID_BYTES], signature[_KEY_ID_BYTES:]

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from servicekit.store.log_key import LogKey
+from servicekit.store.log_verifier import LogVerifier
 from servicekit.tlog.checkpoint import (
     Checkpoint,
     CheckpointInvalid,
     encode_checkpoint,
     parse_checkpoint,
 )
-from servicekit.tlog.note import NoteRefused, key_id, open_note, sign_note, vkey
+from servicekit.tlog.note import NoteRefused, key_id, open_note, parse_vkey, sign_note, vkey
 from servicekit.tlog.tree import EMPTY_ROOT
 
 KEY = LogKey("example.test/stage3", Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
@@ -73,12 +74,47 @@ def test_a_stranger_verifies_with_the_printed_line_alone() -> None:
     assert open_note(note, PublicKey(KEY.vkey)) == TEXT
 
 
+def test_the_printed_line_is_read_back() -> None:
+    """Name, identifier and key; what it opens is what a stranger opens."""
+    peter = PublicKey(PETER_VKEY)
+
+    assert parse_vkey(PETER_VKEY) == (peter.name, peter.key_id, peter.raw)
+    assert open_note(PETER_NOTE.encode(), LogVerifier(PETER_VKEY)).startswith("If you think")
+    assert open_note(sign_note(TEXT, KEY), LogVerifier(KEY.vkey)) == TEXT
+    with pytest.raises(NoteRefused, match="not of this text"):
+        open_note(PETER_NOTE.replace("crypto", "steno").encode(), LogVerifier(PETER_VKEY))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "name",
+        "a+b+c",
+        PETER_VKEY + "\n",
+        " " + PETER_VKEY,
+        PETER_VKEY.replace("c74f20a3", "C74F20A3"),
+        PETER_VKEY.replace("c74f20a3", "c74f20a4"),
+        PETER_VKEY.replace("PeterNeumann", "Peter Neumann"),
+        PETER_VKEY.replace("PeterNeumann", ""),
+        PETER_VKEY.replace("+AR", "+Ah"),  # another kind of key
+        PETER_VKEY[:-4],
+        PETER_VKEY + "AAAA",
+        PETER_VKEY[:-1] + "\u00e9",
+    ],
+)
+def test_a_line_that_is_no_key_is_refused(line: str) -> None:
+    """One key has one line, and nothing else is taken for it."""
+    with pytest.raises(ValueError, match="it is not NAME"):
+        LogVerifier(line)
+
+
 def test_every_changed_byte_is_refused() -> None:
     """No bit of text, name, identifier or signature can be flipped."""
     note = sign_note(TEXT, KEY)
     for at in range(len(note)):
-        for bit in (1, 128):
-            changed = note[:at] + bytes([note[at] ^ bit]) + note[at + 1 :]
+        for bit in range(8):
+            changed = note[:at] + bytes([note[at] ^ 1 << bit]) + note[at + 1 :]
             with pytest.raises(NoteRefused):
                 open_note(changed, KEY)
 
@@ -104,6 +140,7 @@ def test_another_keys_signature_does_not_do() -> None:
         "text\n\n\u2014 name\n".encode(),
         "text\n\n\u2014 name !!!!\n".encode(),
         "text\n\n\u2014 name AAAA\n".encode(),
+        "text\n\n\u2014 name AAAAAAA\u00e9\n".encode(),
         "text\n\n\u2014 a+b AAAAAAAA\n".encode(),
         sign_note(TEXT, KEY)[:-1],
         b"a" * 70_000,
