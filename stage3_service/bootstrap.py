@@ -43,6 +43,7 @@ from stage3_service.authorization.denial_budget import DenialAllowance, DenialBu
 from stage3_service.domains.acceptance import Acceptance
 from stage3_service.execution.definitions import Definitions
 from stage3_service.execution.execute_plan import PlanExecutor
+from stage3_service.execution.export_catalogue import CatalogueExport
 from stage3_service.execution.late_answers import LateAnswers
 from stage3_service.execution.outcome_key import adopt_outcome_key
 from stage3_service.execution.record_reload import record_reload
@@ -280,14 +281,21 @@ def build_stage3(
             serving.catalogue,
             serving.describing,
         )
+        export = CatalogueExport(
+            offer=serving.offer,
+            head=lambda: (ledger.head.size, ledger.head.root),
+            signer=vouching.key,
+            now=lambda: now_utc(clock),
+        )
         desk = OperatorDesk(
             journal=journal,
             reads=reads,
             halts=halts,
             ledger=ledger,
-            catalogue=serving.catalogue,
+            offer=serving.offer,
             reload=serving.reload,
-            acceptance=acceptance,
+            export=export.export,
+            vkey=vouching.key.vkey,
             definitions=definitions,
             policy=IssuePolicy(
                 max_lifetime_s=settings.tokens.max_lifetime_s,

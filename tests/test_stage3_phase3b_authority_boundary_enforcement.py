@@ -100,6 +100,12 @@ ATTEMPTS: dict[str, tuple[Callable[[Stage3UnderTest], Any], ViolationType]] = {
         ),
         ViolationType.DOMAIN_CONFIG_MODIFY,
     ),
+    "ExportDomains": (
+        lambda s: s.operator("domain").ExportDomains(
+            operator_service_pb2.ExportDomainsRequest(), timeout=5
+        ),
+        ViolationType.CONTEXT_INSPECTION,
+    ),
     "Halt": (
         lambda s: s.operator("domain").Halt(operator_service_pb2.HaltRequest(), timeout=5),
         ViolationType.CONFIG_MODIFY,

@@ -44,6 +44,11 @@ class CheckpointFile:
         self._key = key
 
     @property
+    def key(self) -> LogKey:
+        """Return the key that signs what is said in the name of this log."""
+        return self._key
+
+    @property
     def vkey(self) -> str:
         """Return the line that a verifier of this log's checkpoints is given."""
         return self._key.vkey

@@ -1,7 +1,7 @@
 """Guard the key that signs a log's checkpoints: made once, private, in a file of its own.
 
-An Ed25519 key as unencrypted PKCS #8, PEM, mode 0600. Deliberately absent: replacing it, and any
-other use of it.
+An Ed25519 key as unencrypted PKCS #8, PEM, mode 0600. It signs whatever a service says in its log's
+name: each kind of statement has a first line of its own. Deliberately absent: replacing it.
 """
 
 import os

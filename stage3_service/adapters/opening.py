@@ -70,11 +70,12 @@ class Opening:
             open_mcp=mcp_opener(settings, self.acceptance, self.log),
         )
         self.on_declared(domains.catalogue)
+        offer = Offer(domains.catalogue, self.acceptance, compile_foreign_schema)
         house = House(
-            Offer(domains.catalogue, self.acceptance, compile_foreign_schema),
+            offer,
             settings.tokens.max_lifetime_s,
             settings.limits.as_plan_limits(),
             outcome_retention_s=settings.outcome_retention_s,
         )
         measured = measure_domains(domains.domains, domains.catalogue, self.durations, monotonic_s)
-        return Generation(domains, Served(house, measured))
+        return Generation(domains, offer, Served(house, measured))

@@ -16,6 +16,7 @@ from threading import Lock, Thread
 from servicekit.serving.address import AddressRefused
 from stage3_service.adapters.builtin.notebook_file import NotebookRefused
 from stage3_service.adapters.registry import OpenDomains
+from stage3_service.domains.acceptance import Offer
 from stage3_service.domains.declaration import Catalogue
 from stage3_service.domains.declarations_reading import DeclarationsRefused
 from stage3_service.domains.definition import Describing
@@ -24,9 +25,10 @@ from stage3_service.execution.serving import Served
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """One set of open domains, and how many plans use it."""
+    """One set of open domains, what is offered of them, and how many plans use it."""
 
     opened: OpenDomains
+    offer: Offer
     served: Served
     users: int = field(default=0, init=False)
     retired: bool = field(default=False, init=False)
@@ -70,6 +72,10 @@ class ServedDomains:
     def catalogue(self) -> Catalogue:
         """Return what the next plan will be measured against."""
         return self.opened.catalogue
+
+    def offer(self) -> Offer:
+        """Return what is offered of it at any moment from now on."""
+        return self._current.offer
 
     def describing(self, name: str) -> Describing | None:
         """Return the domain of this name that the next plan will use, if it has a definition."""

@@ -45,6 +45,7 @@ _VIOLATION_OF: Final[Mapping[str, ViolationType]] = MappingProxyType(
         f"{_OPERATOR}DescribeDomain": ViolationType.CONTEXT_INSPECTION,
         f"{_OPERATOR}AcceptDomain": ViolationType.DOMAIN_CONFIG_MODIFY,
         f"{_OPERATOR}ReloadDomains": ViolationType.DOMAIN_CONFIG_MODIFY,
+        f"{_OPERATOR}ExportDomains": ViolationType.CONTEXT_INSPECTION,
         f"{_OPERATOR}Halt": ViolationType.CONFIG_MODIFY,
         f"{_OPERATOR}Resume": ViolationType.SAFETY_CHECKS_DISABLE,
     }

@@ -188,6 +188,31 @@ def reload(
     print_facts(reloaded)
 
 
+@app.command("export")
+def export(
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", help="A new file for the signed catalogue.")
+    ],
+    profile: ProfileFile = None,
+    address: ServiceAddress = None,
+    as_json: Json = False,
+) -> None:
+    """Write down what is offered now, signed, for those who preview plans before they run.
+
+    `stage4 plan preview` reads the file. Hand them the verifier key by another way than the file.
+    """
+    from stage3_service.cli.catalogue_export import write_catalogue
+    from stage3_service.cli.client.operator_client import operator_client
+
+    with operator_client(profile, address) as client:
+        signed, vkey = client.export_domains()
+    facts = write_catalogue(output, signed, vkey)
+    if as_json:
+        emit(facts)
+        return
+    print_facts(facts)
+
+
 @app.command("check")
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .toml or .json file.")],

@@ -7,7 +7,8 @@ accept, and the store holds it), and acceptance of what nobody has looked at.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from stage3_service.domains.accepted_schemas import with_accepted_schemas
 from stage3_service.domains.declaration import (
@@ -60,6 +61,20 @@ class Acceptance:
         return accepted is None or self._shown.get(domain, accepted.digest) != accepted.digest
 
 
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What is offered of one domain, as one moment shows it.
+
+    `declaration` has what is enforced: with the accepted schemas in force where they can be. The
+    digests are those of a domain elsewhere, None where nothing was accepted, or shown yet.
+    """
+
+    declaration: DomainDeclaration
+    accepted_digest: str | None
+    shown_digest: str | None
+    offered: bool
+
+
 class Offer:
     """A catalogue, less what is withheld at the moment of the question. Safe for any thread.
 
@@ -99,16 +114,44 @@ class Offer:
             return False
         return self._acceptance.withholds(domain) or self._declaration(domain) is None
 
+    def __iter__(self) -> Iterator[Offered]:
+        """Yield what is offered of each declared domain, in declared order."""
+        for declared in self.catalogue:
+            yield self._offered(declared)
+
+    def _offered(self, declared: DomainDeclaration) -> Offered:
+        if not declared.is_elsewhere:
+            return Offered(declared, None, None, offered=True)
+        # Each is read once: an acceptance meanwhile belongs to the next moment.
+        accepted, shown = (
+            self._acceptance.accepted(declared.name),
+            self._acceptance.shown(declared.name),
+        )
+        if accepted is None:
+            return Offered(declared, None, shown, offered=False)
+        enforced = self._enforced_by(declared, accepted)
+        return Offered(
+            enforced or declared,
+            accepted.digest,
+            shown,
+            offered=enforced is not None and shown in {None, accepted.digest},
+        )
+
     def _declaration(self, domain: str) -> DomainDeclaration | None:
         declared = self.catalogue.domain(domain)
         accepted = self._acceptance.accepted(domain)
         if declared is None or accepted is None or not declared.is_elsewhere:
             return declared
+        return self._enforced_by(declared, accepted)
+
+    def _enforced_by(
+        self, declared: DomainDeclaration, accepted: Definition
+    ) -> DomainDeclaration | None:
         # One entry a domain, replaced whole: two threads that compile the same make the same.
-        enforced = self._enforced.get(domain)
+        enforced = self._enforced.get(declared.name)
         if enforced is None or enforced[0] != accepted.digest:
             enforced = (accepted.digest, self._enforce(declared, accepted))
-            self._enforced[domain] = enforced
+            self._enforced[declared.name] = enforced
         return enforced[1]
 
     def _enforce(

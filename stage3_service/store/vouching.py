@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from servicekit.store.checkpoint_file import CheckpointFile
     from servicekit.store.errors import StoreError
     from servicekit.store.ledger import TreeHead
+    from servicekit.store.log_key import LogKey
     from servicekit.store.vouched import Doubt
     from stage3_service.audit.journal import Journal
     from stage3_service.settings import Stage3Settings
@@ -59,6 +60,11 @@ class Vouching:
         self._clock = clock
         self._accept_restored = accept_restored
         self._doubt: Doubt | None = None
+
+    @property
+    def key(self) -> LogKey:
+        """Return the key that signs what is said in the name of this log."""
+        return self._checkpoint.key
 
     def open(self, *, on_poison: Callable[[StoreError], None] | None, vfs: str | None) -> Ledger:
         """Return the ledger that contains its checkpoint, or the one that is to be accepted.

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from stage3_service.audit.reads import EventRow
     from stage3_service.audit.records import TokenRecord
-    from stage3_service.domains.acceptance import Acceptance
-    from stage3_service.domains.declaration import DomainDeclaration, MethodDeclaration
+    from stage3_service.domains.acceptance import Offered
+    from stage3_service.domains.declaration import MethodDeclaration
     from stage3_service.execution.submission import PlanAnswer
 
 _EFFECTS = {
@@ -163,16 +163,16 @@ def encode_event(row: EventRow) -> audit_service_pb2.AuditEvent:
     )
 
 
-def encode_domain(domain: DomainDeclaration, acceptance: Acceptance) -> operator_service_pb2.Domain:
-    """Return a declared domain, and whether it is what was accepted."""
-    accepted = acceptance.accepted(domain.name) if domain.is_elsewhere else None
+def encode_domain(offered: Offered) -> operator_service_pb2.Domain:
+    """Return a declared domain, with the schemas in force, and whether its steps may start."""
+    domain = offered.declaration
     return operator_service_pb2.Domain(
         name=domain.name,
         adapter=domain.adapter,
         methods=[_encode_method(method) for method in domain.methods.values()],
-        accepted_digest="" if accepted is None else accepted.digest,
-        shown_digest=acceptance.shown(domain.name) or "",
-        offered=not (domain.is_elsewhere and acceptance.withholds(domain.name)),
+        accepted_digest=offered.accepted_digest or "",
+        shown_digest=offered.shown_digest or "",
+        offered=offered.offered,
     )
 
 

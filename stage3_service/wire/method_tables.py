@@ -46,6 +46,7 @@ def operator_methods(*, reflection: bool) -> MethodTable:
         f"{_PACKAGE}OperatorService/DescribeDomain": _operators(Role.CURATOR),
         f"{_PACKAGE}OperatorService/AcceptDomain": _operators(Role.CURATOR),
         f"{_PACKAGE}OperatorService/ReloadDomains": _operators(Role.CURATOR),
+        f"{_PACKAGE}OperatorService/ExportDomains": _operators(Role.CURATOR),
         f"{_PACKAGE}OperatorService/Halt": _operators(Role.HALTER),
         f"{_PACKAGE}OperatorService/Resume": _operators(Role.HALTER),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -49,8 +49,7 @@ if TYPE_CHECKING:
     from servicekit.store.ledger import Ledger
     from stage3_service.audit.journal import Journal
     from stage3_service.audit.reads import OperatorReads
-    from stage3_service.domains.acceptance import Acceptance
-    from stage3_service.domains.declaration import Catalogue
+    from stage3_service.domains.acceptance import Offered
     from stage3_service.execution.definitions import Definitions
 
 # Of several reasons one is told: that which a person has to do something about first.
@@ -81,9 +80,10 @@ class OperatorDesk:
     reads: OperatorReads
     halts: Callable[[], frozenset[HaltReason]]
     ledger: Ledger
-    catalogue: Callable[[], Catalogue]
+    offer: Callable[[], Iterable[Offered]]
     reload: Callable[[str], Reloaded]
-    acceptance: Acceptance
+    export: Callable[[], bytes]
+    vkey: str
     definitions: Definitions
     policy: IssuePolicy
     entropy: Callable[[int], bytes]
@@ -270,9 +270,7 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
     ) -> operator_service_pb2.ListDomainsResponse:
         """Show the declared domains."""
         return operator_service_pb2.ListDomainsResponse(
-            domains=[
-                encode_domain(domain, self._desk.acceptance) for domain in self._desk.catalogue()
-            ]
+            domains=[encode_domain(offered) for offered in self._desk.offer()]
         )
 
     def DescribeDomain(
@@ -316,6 +314,16 @@ class OperatorServicer(operator_service_pb2_grpc.OperatorServiceServicer):
                 ) from None
         return operator_service_pb2.ReloadDomainsResponse(
             declarations_digest=reloaded.digest, domains=reloaded.domains
+        )
+
+    def ExportDomains(
+        self, _request: operator_service_pb2.ExportDomainsRequest, context: grpc.ServicerContext
+    ) -> operator_service_pb2.ExportDomainsResponse:
+        """Sign what is offered now."""
+        with _answering(context):
+            signed = self._desk.export()
+        return operator_service_pb2.ExportDomainsResponse(
+            signed_catalogue=signed, verifier_key=self._desk.vkey
         )
 
     def Halt(

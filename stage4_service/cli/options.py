@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PREFIX: Final = "STAGE4_"
 PROFILE_VARIABLE: Final = profile_variable(_PREFIX)
+VKEY_VARIABLE: Final = "STAGEGATE_VKEY"
 
 ProfileFile: TypeAlias = Annotated[Path | None, profile_option(_PREFIX)]
 ConfigFile: TypeAlias = Annotated[Path | None, config_option(_PREFIX)]

@@ -1,4 +1,4 @@
-"""`stage4 plan`: validate, run, show and list."""
+"""`stage4 plan`: validate, preview, run, show and list."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 
 from servicekit.cli.options import Json, ServiceAddress
 from servicekit.cli.output import count, emit, identity_path, print_facts, print_table, say, shorten
-from stage4_service.cli.options import ProfileFile
+from stage4_service.cli.options import VKEY_VARIABLE, ProfileFile
 
 if TYPE_CHECKING:
     from stage4_service.cli.client.message_documents import Document
 
 app = typer.Typer(
-    help="Validate and run plans, and read what became of them.",
+    help="Validate, preview and run plans, and read what became of them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -63,6 +63,51 @@ def validate(plan: PlanFile, as_json: Json = False) -> None:
     named = "the plan" if str(plan) == "-" else str(plan)
     say(f"{named} is valid: {count(len(document.parameters_json), 'step')}")
     say(f"plan_digest {digest}")
+
+
+@app.command("preview")
+def preview(
+    plan: PlanFile,
+    catalogue: Annotated[
+        Path,
+        typer.Option(
+            "--catalogue",
+            metavar="FILE",
+            readable=False,  # as of PlanFile
+            help="What Stage-3 offers: the signed file that `stage3 domain export` wrote.",
+        ),
+    ],
+    vkey: Annotated[
+        str,
+        typer.Option(
+            "--vkey",
+            metavar="LINE",
+            envvar=VKEY_VARIABLE,
+            help="The key of Stage-3's log, as `stage3 audit checkpoint` prints it.",
+        ),
+    ] = "",
+    as_json: Json = False,
+) -> None:
+    """Show what a plan would do, what cannot be known before, and the digest to approve.
+
+    No service is asked. Exit code 1: the plan is not valid, or Stage-3 would refuse it.
+    """
+    from servicekit.process import ExitCode
+    from stage4_service.cli.catalogue_file import read_catalogue, read_verifier
+    from stage4_service.cli.plan_file import read_plan_file, read_valid_plan
+    from stage4_service.cli.preview_display import preview_document, print_preview
+    from stage4_service.preview.preview_plan import preview_plan
+
+    document = read_valid_plan(read_plan_file(plan))
+    verifier = read_verifier(vkey)
+    offered = read_catalogue(catalogue, verifier)
+    previewed = preview_plan(document, offered)
+    if as_json:
+        emit(preview_document(previewed, offered, catalogue, verifier))
+    else:
+        print_preview(previewed, offered, catalogue, verifier)
+    if previewed.problems:
+        raise typer.Exit(int(ExitCode.REFUSED))
 
 
 @app.command("run")

@@ -60,6 +60,7 @@ TABLE: dict[str, dict[str, set[str]]] = {
         f"{STAGE3}OperatorService/DescribeDomain": {"oona", "curator"},
         f"{STAGE3}OperatorService/AcceptDomain": {"oona", "curator"},
         f"{STAGE3}OperatorService/ReloadDomains": {"oona", "curator"},
+        f"{STAGE3}OperatorService/ExportDomains": {"oona", "curator"},
         f"{STAGE3}OperatorService/Halt": {"oona", "halter"},
         f"{STAGE3}OperatorService/Resume": {"oona", "halter"},
         f"{HEALTH}Check": OPERATORS,

@@ -143,6 +143,12 @@ class OperatorClient:
         answer = self._operator.ReloadDomains(request, timeout=CALL_TIMEOUT_S)
         return {"declarations_digest": answer.declarations_digest, "domains": list(answer.domains)}
 
+    def export_domains(self) -> tuple[bytes, str]:
+        """Return the signed catalogue of what is offered, and the line that verifies it."""
+        request = operator_service_pb2.ExportDomainsRequest()
+        answer = self._operator.ExportDomains(request, timeout=CALL_TIMEOUT_S)
+        return answer.signed_catalogue, answer.verifier_key
+
     def status(self) -> Document:
         """Return the state of the service."""
         request = operator_service_pb2.GetStatusRequest()

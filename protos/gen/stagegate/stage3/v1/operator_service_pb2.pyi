@@ -142,7 +142,9 @@ class Domain(_message.Message):
     shown_digest: _builtins.str
     """Digest of the definition that the domain showed last; empty before it showed one."""
     offered: _builtins.bool
-    """Whether its steps may start: it is part of this service, or shows what was accepted."""
+    """Whether its steps may start: it is part of this service, or shows what was accepted and that
+    can be enforced.
+    """
     @_builtins.property
     def methods(self) -> _containers.RepeatedCompositeFieldContainer[Global___Method]:
         """Its methods, in the order of the domains file."""
@@ -190,7 +192,7 @@ class Method(_message.Message):
     repetition: _builtins.str
     """What it promises on repetition: `fencing`, `idempotent` or `neither`."""
     parameters_schema_json: _builtins.str
-    """JSON Schema of its parameters; empty when none is declared."""
+    """JSON Schema of its parameters, as it is in force; empty when there is none."""
     example_parameters_json: _builtins.str
     """Parameters of a call that a person may try; empty when none is shown."""
     example_output_json: _builtins.str
@@ -369,6 +371,51 @@ class ReloadDomainsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReloadDomainsResponse: _TypeAlias = ReloadDomainsResponse  # noqa: Y015
+
+@_typing.final
+class ExportDomainsRequest(_message.Message):
+    """Asks for the signed catalogue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportDomainsRequest: _TypeAlias = ExportDomainsRequest  # noqa: Y015
+
+@_typing.final
+class ExportDomainsResponse(_message.Message):
+    """What is offered, as one file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNED_CATALOGUE_FIELD_NUMBER: _builtins.int
+    VERIFIER_KEY_FIELD_NUMBER: _builtins.int
+    signed_catalogue: _builtins.bytes
+    """The catalogue below a signed note that names it by its digest: docs/spec/catalogue.md."""
+    verifier_key: _builtins.str
+    """The line that verifies it, and the log's checkpoints. It is to be handed on by another way than
+    the catalogue: whoever takes both from one hand has verified nothing.
+    """
+    def __init__(
+        self,
+        *,
+        signed_catalogue: _builtins.bytes = ...,
+        verifier_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signed_catalogue", b"signed_catalogue", "verifier_key", b"verifier_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportDomainsResponse: _TypeAlias = ExportDomainsResponse  # noqa: Y015
 
 @_typing.final
 class HaltRequest(_message.Message):

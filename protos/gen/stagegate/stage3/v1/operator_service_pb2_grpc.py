@@ -60,6 +60,11 @@ class OperatorServiceStub:
                 request_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsRequest.SerializeToString,
                 response_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsResponse.FromString,
                 _registered_method=True)
+        self.ExportDomains = channel.unary_unary(
+                '/stagegate.stage3.v1.OperatorService/ExportDomains',
+                request_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ExportDomainsRequest.SerializeToString,
+                response_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ExportDomainsResponse.FromString,
+                _registered_method=True)
         self.Halt = channel.unary_unary(
                 '/stagegate.stage3.v1.OperatorService/Halt',
                 request_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.HaltRequest.SerializeToString,
@@ -112,6 +117,14 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportDomains(self, request, context):
+        """Says what is offered now, signed with the key of the log, to be handed to those who write or
+        approve plans. Asks no domain and changes nothing. Role: curator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Halt(self, request, context):
         """Stops every step that has not started, on all replicas, until Resume. Role: halter.
         """
@@ -153,6 +166,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ReloadDomains,
                     request_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsRequest.FromString,
                     response_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsResponse.SerializeToString,
+            ),
+            'ExportDomains': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportDomains,
+                    request_deserializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ExportDomainsRequest.FromString,
+                    response_serializer=stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ExportDomainsResponse.SerializeToString,
             ),
             'Halt': grpc.unary_unary_rpc_method_handler(
                     servicer.Halt,
@@ -301,6 +319,33 @@ class OperatorService:
             '/stagegate.stage3.v1.OperatorService/ReloadDomains',
             stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsRequest.SerializeToString,
             stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ReloadDomainsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportDomains(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stagegate.stage3.v1.OperatorService/ExportDomains',
+            stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ExportDomainsRequest.SerializeToString,
+            stagegate_dot_stage3_dot_v1_dot_operator__service__pb2.ExportDomainsResponse.FromString,
             options,
             channel_credentials,
             insecure,

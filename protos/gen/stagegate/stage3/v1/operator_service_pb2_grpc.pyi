@@ -45,6 +45,10 @@ class OperatorServiceStub:
     """Reads the domains file again. It is taken whole or not at all, and plans under way keep what
     they began with. Role: curator.
     """
+    ExportDomains: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ExportDomainsRequest, _operator_service_pb2.ExportDomainsResponse]
+    """Says what is offered now, signed with the key of the log, to be handed to those who write or
+    approve plans. Asks no domain and changes nothing. Role: curator.
+    """
     Halt: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.HaltRequest, _operator_service_pb2.HaltResponse]
     """Stops every step that has not started, on all replicas, until Resume. Role: halter."""
     Resume: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ResumeRequest, _operator_service_pb2.ResumeResponse]
@@ -66,6 +70,10 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     ReloadDomains: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ReloadDomainsRequest, _operator_service_pb2.ReloadDomainsResponse]  # type: ignore[assignment]
     """Reads the domains file again. It is taken whole or not at all, and plans under way keep what
     they began with. Role: curator.
+    """
+    ExportDomains: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ExportDomainsRequest, _operator_service_pb2.ExportDomainsResponse]  # type: ignore[assignment]
+    """Says what is offered now, signed with the key of the log, to be handed to those who write or
+    approve plans. Asks no domain and changes nothing. Role: curator.
     """
     Halt: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.HaltRequest, _operator_service_pb2.HaltResponse]  # type: ignore[assignment]
     """Stops every step that has not started, on all replicas, until Resume. Role: halter."""
@@ -115,6 +123,16 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operator_service_pb2.ReloadDomainsResponse, _abc.Awaitable[_operator_service_pb2.ReloadDomainsResponse]]:
         """Reads the domains file again. It is taken whole or not at all, and plans under way keep what
         they began with. Role: curator.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportDomains(
+        self,
+        request: _operator_service_pb2.ExportDomainsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.ExportDomainsResponse, _abc.Awaitable[_operator_service_pb2.ExportDomainsResponse]]:
+        """Says what is offered now, signed with the key of the log, to be handed to those who write or
+        approve plans. Asks no domain and changes nothing. Role: curator.
         """
 
     @_abc_1.abstractmethod
