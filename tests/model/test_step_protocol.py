@@ -41,7 +41,8 @@ def test_the_protocol_keeps_every_invariant(
         verdict = check(folder, configuration(name), workers=2)
         record_property(
             "figure",
-            f"model, {name}: {verdict.states} states, depth {verdict.depth}, 0 errors",
+            f"model, {name}: {verdict.states} states, depth {verdict.depth}, 0 errors, "
+            f"in {verdict.took}",
         )
         assert verdict.broken is None
         for action, count in verdict.taken.items():
@@ -55,7 +56,10 @@ def test_every_admitted_plan_ends_and_every_client_is_told(
 ) -> None:
     """With fair processes and crashes that end, no plan runs for ever."""
     verdict = check(tmp_path, configuration("progress"))
-    record_property("figure", f"model, progress: {verdict.states} states, depth {verdict.depth}")
+    record_property(
+        "figure",
+        f"model, progress: {verdict.states} states, depth {verdict.depth}, in {verdict.took}",
+    )
     assert verdict.broken is None
 
 
@@ -71,7 +75,10 @@ def test_the_protocol_keeps_every_invariant_at_large(
     folder = Path(os.environ.get("STAGEGATE_MODEL_STATES", tmp_path)) / name
     folder.mkdir(parents=True, exist_ok=True)
     verdict = check_for_long(folder, configuration(name))
-    record_property("figure", f"model, {name}: {verdict.states} states, depth {verdict.depth}")
+    record_property(
+        "figure",
+        f"model, {name}: {verdict.states} states, depth {verdict.depth}, in {verdict.took}",
+    )
     assert verdict.broken is None
 
 
@@ -144,14 +151,20 @@ def test_every_seeded_error_is_caught_by_its_invariant(
 ) -> None:
     """The control: each wrong protocol breaks the invariant that is there for it."""
     found = {}
+    processor_s = 0.0
     for error, seed in SEEDS.items():
         folder = tmp_path / error
         folder.mkdir()
         verdict = check(folder, constants(configuration("seeded"), **seed.constants(error)))
         found[error] = verdict.broken
+        processor_s += verdict.processor_s
     expected = {error: seed.caught_by for error, seed in SEEDS.items()}
     caught = sum(found[error] == by for error, by in expected.items())
-    record_property("figure", f"model, seeded errors caught: {caught} of {len(SEEDS)}")
+    record_property(
+        "figure",
+        f"model, seeded errors caught: {caught} of {len(SEEDS)}, "
+        f"in {processor_s:.1f} s of processor time",
+    )
     assert found == expected
 
 

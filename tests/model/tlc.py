@@ -7,11 +7,13 @@ Deliberately absent: any judgement of what TLC found.
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from tests.house.tree import ROOT
@@ -38,13 +40,21 @@ class Verdict:
     """What TLC found: `broken` names the property that does not hold, if one does not.
 
     `states` are distinct, `depth` the longest way from a start, or the length of the
-    counterexample. `taken` counts how often each action was taken.
+    counterexample. `taken` counts how often each action was taken. `time_s` is what a clock on the
+    wall saw, `processor_s` what it took of all cores, which others on the machine change less.
     """
 
     broken: str | None
     states: int
     depth: int
     taken: Mapping[str, int]
+    time_s: float = 0.0
+    processor_s: float = 0.0
+
+    @property
+    def took(self) -> str:
+        """Return both times in words."""
+        return f"{self.time_s:.1f} s, {self.processor_s:.1f} s of processor time"
 
 
 def missing() -> str | None:
@@ -101,6 +111,7 @@ def _run(folder: Path, configuration: str, heap: str, options: Sequence[str]) ->
     shutil.copy(MODEL / "StepProtocol.tla", folder)
     (folder / "StepProtocol.cfg").write_text(configuration)
     progress = folder / "progress"
+    began_s, used_before_s = monotonic(), _processor_s_of_children()
     with progress.open("w") as said:
         subprocess.run(
             [
@@ -112,7 +123,16 @@ def _run(folder: Path, configuration: str, heap: str, options: Sequence[str]) ->
             ],
             cwd=folder, stdout=said, stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
-    return _read(progress.read_text())
+    return replace(
+        _read(progress.read_text()),
+        time_s=monotonic() - began_s,
+        processor_s=_processor_s_of_children() - used_before_s,
+    )
+
+
+def _processor_s_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _read(output: str) -> Verdict:

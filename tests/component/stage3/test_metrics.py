@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
+from collections import Counter
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ import pytest
 from stagegate.stage3.v1 import operator_service_pb2
 
 from servicekit.clock import SystemClock
+from servicekit.exposition import Kind, Metric
 from servicekit.serving.server import PortUnavailable
 from servicekit.setting_types import ListenerBounds
 from stage3_service.bootstrap import build_stage3, create_state
+from stage3_service.metrics import stage3_metrics
 from stage3_service.settings import Denials, Listen
 from tests.fakes.domains import trial_domain
 from tests.fakes.faulty_disk import Fault, FaultyDisk
@@ -317,6 +320,29 @@ def test_no_scrape_holds_a_secret_or_a_name(stage3: Stage3UnderTest) -> None:
     for secret in (CANARY, CANARY.replace("-", "_"), token, issued.token.token_id, "spiffe:"):
         assert secret not in text
     assert "stagegate_metrics_unreadable 0.0" in text
+
+
+def test_control_a_metric_that_counts_by_user_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same canary, in a service whose metrics have one label with a caller's own word."""
+    running: list[Stage3UnderTest] = []
+    careless = Metric(
+        "stagegate_stage3_users_total",
+        Kind.COUNTER,
+        "Events by user.",
+        ("user",),
+        lambda: Counter((event["user_id"] or "",) for event in running[0].events()),
+    )
+    monkeypatch.setattr(
+        "stage3_service.bootstrap.stage3_metrics",
+        lambda sources: [*stage3_metrics(sources), careless],
+    )
+    with running_stage3(tmp_path) as stage3:
+        running.append(stage3)
+        stage3.issue(user_id=CANARY)
+
+        assert CANARY in fetch(address(stage3), "/metrics")[1]
 
 
 def test_readiness_follows_the_service(stage3: Stage3UnderTest) -> None:

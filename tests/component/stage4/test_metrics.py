@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 
 from servicekit.clock import SystemClock
+from servicekit.exposition import Kind, Metric
 from servicekit.serving.server import PortUnavailable
 from stage4_service.audit import EventType, NewEvent, PlanOpened
 from stage4_service.bootstrap import build_stage4, init_store, results_of
+from stage4_service.metrics import stage4_metrics
 from stage4_service.settings import STORE_FILE, Refusals
 from stage4_service.store.sqlite_journal import SqliteJournal
 from tests.fakes.stage3_service import TOKEN, FakeStage3, refuse, serving
@@ -219,6 +222,30 @@ def test_no_scrape_holds_a_secret_or_a_name(stage4: Stage4UnderTest, fake: FakeS
     assert "stagegate_metrics_unreadable 0.0" in text
     for secret in (canary, TOKEN, "spiffe:"):
         assert secret not in text
+
+
+def test_control_a_metric_that_counts_by_user_is_seen(
+    tmp_path: Path, stage3_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same, in a service whose metrics have one label with a client's own word."""
+    canary = "canary-" + secrets.token_hex(8)
+    running: list[Stage4UnderTest] = []
+    careless = Metric(
+        "stagegate_stage4_users_total",
+        Kind.COUNTER,
+        "Events by user.",
+        ("user",),
+        lambda: Counter((event.user_id,) for event in running[0].service.journal.events()),
+    )
+    monkeypatch.setattr(
+        "stage4_service.bootstrap.stage4_metrics",
+        lambda sources: [*stage4_metrics(sources), careless],
+    )
+    with running_stage4(tmp_path, stage3_address) as stage4:
+        running.append(stage4)
+        stage4.execute(plan(user_id=canary))
+
+        assert canary in fetch(stage4.service.addresses.metrics, "/metrics")[1]
 
 
 def test_hostile_scrapers_harm_neither_plans_nor_the_end(
