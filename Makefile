@@ -25,7 +25,7 @@ LOCK := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-head
 PROTOS = $(shell cd protos && find stagegate -name '*.proto' | LC_ALL=C sort)
 
 .PHONY: help setup run up down compose-up compose-run compose-test compose-down test coverage \
-	test-ci test-long mutation check lint types imports protos-current bench wheels proto lock clean
+	test-ci test-long test-tools mutation check lint types imports protos-current bench wheels proto lock clean
 
 help: ## list what make can do
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,6 +67,8 @@ test: $(STAMP) $(NODE_STAMP) $(MCP_STAMP) $(DEPLOY_STAMP) ## the fast floors, th
 
 coverage: $(STAMP) $(NODE_STAMP) $(MCP_STAMP) $(DEPLOY_STAMP) ## make test, and which branches no test took
 	$(RUN) -m pytest tests -m "not ci and not long" -n 2 --cov --cov-report=term-missing:skip-covered
+
+test-tools: $(STAMP) $(NODE_STAMP) $(MCP_STAMP) $(DEPLOY_STAMP) $(MODEL_STAMP) ## fetch what tests need beyond .venv
 
 test-ci: $(STAMP) $(NODE_STAMP) $(MCP_STAMP) $(DEPLOY_STAMP) $(MODEL_STAMP) ## what takes minutes: kill points, the composed pair
 	$(RUN) -m pytest tests -m ci -n 2 --ignore tests/compose
