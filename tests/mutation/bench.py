@@ -62,11 +62,13 @@ class _Test:
 
 
 class Bench:
-    """A plugin that runs a session's tests so; `tell` hears each mutant's number and verdict."""
+    """A plugin that runs a session's tests so.
 
-    def __init__(
-        self, module: str, mutants: Sequence[Mutant], tell: Callable[[int, Verdict], None]
-    ) -> None:
+    `tell` hears the verdict on each mutant, in their order, by name; or, in place of all, the test
+    that fails without any.
+    """
+
+    def __init__(self, module: str, mutants: Sequence[Mutant], tell: Callable[[str], None]) -> None:
         self._module = module
         self._mutants = mutants
         self._tell = tell
@@ -81,19 +83,23 @@ class Bench:
         module = importlib.import_module(self._module)
         source = Path(str(module.__file__)).read_text()
         plain, live = unchanged(source), live_functions(module)
-        tests = self._run_unchanged(session.items, module, source)
+        verdict, said = self._run_unchanged(session.items, module, source)
+        if verdict is not Verdict.SURVIVED:
+            self._tell(said)
+            return True
+        tests = _as_noted(session.items, said)
         kills: Counter[str] = Counter()
-        for number, mutant in enumerate(self._mutants):
+        for mutant in self._mutants:
             changed = changed_functions(plain, mutant.source)
             chosen = [test for test in tests if mutant.statement in test.lines]
             if changed is None or not changed.keys() <= live.keys() or not chosen:
-                self._tell(number, Verdict.ELSEWHERE)
+                self._tell(Verdict.ELSEWHERE.name)
                 continue
             # What noticed another mutant goes first, then what is quick.
             chosen.sort(key=lambda test: (-kills[test.item.nodeid], test.seconds))
             verdict, noticed_by = self._judge(changed, live, chosen)
             kills[noticed_by] += 1
-            self._tell(number, verdict)
+            self._tell(verdict.name)
         return True
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -114,7 +120,7 @@ class Bench:
 
     def _run_unchanged(
         self, items: Sequence[pytest.Item], module: ModuleType, source: str
-    ) -> Sequence[_Test]:
+    ) -> tuple[Verdict, str]:
         def run(notes: Path) -> None:
             vars(module)[REACHED] = self._reached.add
             live = live_functions(module)
@@ -128,15 +134,7 @@ class Bench:
                 seen.append((time.monotonic() - start, sorted(self._reached)))
             notes.write_text(json.dumps([sorted(self._shared), *seen]))
 
-        verdict, said = self._in_child(run)
-        if verdict is not Verdict.SURVIVED:
-            message = f"{self._module}: without any mutant fails {said}"
-            raise pytest.UsageError(message)
-        shared, *each = json.loads(said)
-        return [
-            _Test(item, seconds, frozenset([*lines, *shared]))
-            for item, (seconds, lines) in zip(items, each, strict=True)
-        ]
+        return self._in_child(run)
 
     def _judge(
         self,
@@ -177,6 +175,14 @@ class Bench:
             # A mutant may end its process in any way: whatever is not the end of the tests noticed.
             verdict = Verdict(code) if code in {0, 1, 2} else Verdict.KILLED
             return verdict, notes.read_text()
+
+
+def _as_noted(items: Sequence[pytest.Item], notes: str) -> Sequence[_Test]:
+    shared, *each = json.loads(notes)
+    return [
+        _Test(item, seconds, frozenset([*lines, *shared]))
+        for item, (seconds, lines) in zip(items, each, strict=True)
+    ]
 
 
 def _run_changed(

@@ -89,17 +89,18 @@ def verdicts(
     if child == 0:
         os.close(read)
         said = os.fdopen(write, "w", buffering=1)
-        bench = Bench(module, mutants, lambda number, verdict: print(verdict.value, file=said))
-        _run_and_exit(tests, [bench])
+        _run_and_exit(tests, [Bench(module, mutants, lambda word: print(word, file=said))])
     os.close(write)
     with os.fdopen(read) as heard:
-        for mutant, line in zip(mutants, heard, strict=False):
-            verdict = Verdict(int(line))
+        for mutant, word in zip(mutants, heard, strict=False):
+            if word.strip() not in Verdict.__members__:
+                raise TestsFail(f"{module}: without any mutant fails {word.strip()}")
+            verdict = Verdict[word.strip()]
             if verdict is Verdict.ELSEWHERE:
                 verdict = _judge_by_import(module, mutant, tests)
             yield mutant, verdict
     if _end_of(child) != 0:
-        raise TestsFail(f"{module}: its tests fail, or cannot be run, without any mutant: {tests}")
+        raise TestsFail(f"{module}: its tests cannot be collected: {tests}")
 
 
 def _judge_by_import(module: str, mutant: Mutant, tests: Sequence[str]) -> Verdict:
