@@ -32,6 +32,8 @@ KINDS = (
     (Fault.HANG, False),
 )
 HANG_TIMEOUT_S = 0.5
+"""How long a commit may take where the disk hangs: little more than a healthy one takes."""
+MOST_TIMEOUT_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +71,22 @@ def copy(template: tuple[Path, Tokens], home: Path) -> tuple[Path, Tokens]:
     return home, template[1]
 
 
-def run_point(template: tuple[Path, Tokens], home: Path, kind: tuple[Fault, bool], at: int) -> bool:
+def run_point(
+    template: tuple[Path, Tokens],
+    home: Path,
+    kind: tuple[Fault, bool],
+    at: int,
+    *,
+    timeout_s: float = HANG_TIMEOUT_S,
+) -> bool:
     """Fail at one operation, start again, and hold everything against what was told.
 
-    Return whether the fault was met.
+    Return whether the fault was met. `timeout_s` is how long a commit may take if the disk hangs.
     """
     fault, forever = kind
     home, tokens = copy(template, home)
     disk, told = FaultyDisk(), Told()
-    timeout_s = HANG_TIMEOUT_S if fault is Fault.HANG else 20.0
+    timeout_s = timeout_s if fault is Fault.HANG else MOST_TIMEOUT_S
     with serving(home, disk.name, commit_timeout_s=timeout_s) as (service, stage3, domain):
         disk.arm(at, fault, forever=forever)
         play(service, stage3, tokens, told)
@@ -114,16 +123,20 @@ def sweep(
     record_property: Callable[[str, object], None],
     operations: int,
 ) -> None:
-    """Run these points and print how many there were."""
-    met = sum(
-        run_point(template, tmp_path / f"{kind[0]}-{kind[1]}-{at}", kind, at) for kind, at in points
-    )
+    """Run these points, every one until its fault was met, and print how many there were."""
+    for kind, at in points:
+        home, timeout_s = tmp_path / f"{kind[0]}-{kind[1]}-{at}", HANG_TIMEOUT_S
+        while not run_point(template, home, kind, at, timeout_s=timeout_s):
+            # On a machine that stood still a healthy commit was overdue, and the service gave up
+            # before its disk hung. What was to be looked at has not happened yet.
+            timeout_s *= 4
+            assert kind[0] is Fault.HANG, (kind, at)
+            assert timeout_s < MOST_TIMEOUT_S, (kind, at)
     record_property(
         "figure",
-        f"disk faults: {met} faults met at {len(points)} of {operations * len(KINDS)} points "
+        f"disk faults: met at {len(points)} of {operations * len(KINDS)} points "
         f"({operations} operations, {len(KINDS)} kinds): 0 violations, 0 told and lost",
     )
-    assert met >= len(points) * 0.9
 
 
 @pytest.mark.slow
