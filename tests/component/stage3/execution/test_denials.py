@@ -200,3 +200,29 @@ def test_the_next_denial_that_is_recorded_says_how_many_were_not(
         assert events[at]["additional_data"]["count"] == 3
         assert events[-1]["event_type"] == "EXECUTION_DENIED"
         assert [event["event_type"] for event in events[:at]].count("EXECUTION_DENIED") == 1
+
+
+def test_an_identifier_that_is_none_is_not_in_the_log(stage3: Stage3UnderTest) -> None:
+    """A caller may send any text as a plan_id; the event names a plan, or none."""
+    answer = stage3.run(
+        stage3.issue().token_hash, step("text", "upper", text="a"), plan_id="patient 17"
+    )
+
+    assert answer.reason == "PLAN_INVALID"
+    (event,) = stage3.events(event_type="EXECUTION_DENIED")
+    assert event["plan_id"] is None
+    assert event["additional_data"] == {"field": "plan_id"}
+
+
+def test_a_plan_id_that_is_known_is_named_as_what_is_wrong(stage3: Stage3UnderTest) -> None:
+    """The caller mints a new one; the event does not name a plan that has its own."""
+    steps = [step("text", "upper", text="a")]
+    token = stage3.issue().token_hash
+    stage3.run(token, *steps, plan_id="plan-a")
+
+    answer = stage3.run(token, *steps, plan_id="plan-a")
+
+    assert answer.error is not None
+    assert answer.error.violations == (("plan_id", "was used before; mint a new one"),)
+    (event,) = stage3.events(event_type="EXECUTION_DENIED")
+    assert event["plan_id"] is None
