@@ -68,9 +68,13 @@ class Stage3Process:
         self.under_test = Stage3UnderTest(SimpleNamespace(**listeners), pki())  # type: ignore[arg-type]  # the parts of a service that a client sees
         return self.under_test
 
+    def strike(self) -> None:
+        """Kill the process without waiting for its end."""
+        self.process.send_signal(signal.SIGKILL)
+
     def kill(self) -> None:
         """End the process as a power cut would, without a word to it."""
-        self.process.send_signal(signal.SIGKILL)
+        self.strike()
         self.process.wait(START_S)
         self.close()
 

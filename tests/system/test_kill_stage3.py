@@ -10,6 +10,8 @@ import pytest
 
 from servicekit.store.ledger import verify_log
 from stage3_service.settings import STORE_FILE
+from tests.crash.forked import fork_server
+from tests.crash.forked_stage3 import ForkedStage3
 from tests.harness.processes import Stage3Process, stage3_process
 from tests.harness.slices import slice_of_long_run
 from tests.harness.stage3 import step
@@ -25,7 +27,7 @@ SCOPE = {"trial": ("effect", "hang", "effect_then_hang", "slow", "echo")}
 EFFECT = step("trial", "effect")
 
 
-def verify_log_of(running: Stage3Process) -> None:
+def verify_log_of(running: Stage3Process | ForkedStage3) -> None:
     """Assert that the log agrees with itself and with what happened in the world."""
     assert verify_log(running.directory / "stage3" / STORE_FILE).problem is None
     verify_invariants(running.under_test.events(), running.effects())
@@ -91,48 +93,45 @@ def test_a_revocation_that_was_answered_holds_after_a_kill(tmp_path: Path) -> No
         verify_log_of(running)
 
 
-def kill_during_load(tmp_path: Path, after_answers: int) -> None:
+def kill_during_load(running: Stage3Process | ForkedStage3, after_answers: int) -> None:
     """Kill after so many answers under load from eight callers; restart; verify; ask again."""
-    with stage3_process(tmp_path) as running:
-        stage3 = running.under_test
-        token = stage3.issue(scope=SCOPE)
-        requests = [
-            stage3.request(token.token_hash, [EFFECT] * 3) for _ in range(after_answers + 16)
-        ]
-        answers: dict[str, Answer] = {}
-        waiting = iter(requests)
-        enough = threading.Event()
+    stage3 = running.under_test
+    token = stage3.issue(scope=SCOPE)
+    requests = [stage3.request(token.token_hash, [EFFECT] * 3) for _ in range(after_answers + 16)]
+    answers: dict[str, Answer] = {}
+    waiting = iter(requests)
+    enough = threading.Event()
 
-        def call() -> None:
-            for request in waiting:
-                answers[request.plan_id] = stage3.send(request, timeout_s=10)
-                if len(answers) >= after_answers:
-                    enough.set()
+    def call() -> None:
+        for request in waiting:
+            answers[request.plan_id] = stage3.send(request, timeout_s=10)
+            if len(answers) >= after_answers:
+                enough.set()
 
-        stage3.plans()
-        callers = [threading.Thread(target=call) for _ in range(8)]
-        for caller in callers:
-            caller.start()
-        assert enough.wait(60)
-        running.process.kill()
-        for caller in callers:
-            caller.join(60)
-        running.kill()
+    stage3.plans()
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    assert enough.wait(60)
+    running.strike()
+    for caller in callers:
+        caller.join(60)
+    running.kill()
 
-        again = running.start()
-        before = running.effects()
-        for request in requests:
-            told = answers[request.plan_id]
-            replay = again.send(request)
-            if told.kind == "completed":
-                # I8: every outcome told to a client is in the log.
-                assert replay.response is not None
-                assert replay.response.replay is True
-                assert replay.ended == told.ended
-            else:
-                assert replay.kind in {"completed", "in_doubt"}
-        assert before == running.effects()[: len(before)]
-        verify_log_of(running)
+    again = running.start()
+    before = running.effects()
+    for request in requests:
+        told = answers[request.plan_id]
+        replay = again.send(request)
+        if told.kind == "completed":
+            # I8: every outcome told to a client is in the log.
+            assert replay.response is not None
+            assert replay.response.replay is True
+            assert replay.ended == told.ended
+        else:
+            assert replay.kind in {"completed", "in_doubt"}
+    assert before == running.effects()[: len(before)]
+    verify_log_of(running)
 
 
 @pytest.mark.slow
@@ -141,14 +140,16 @@ def test_under_load_nothing_told_is_lost_and_nothing_happens_twice(
     tmp_path: Path, after_answers: int
 ) -> None:
     """A sample of the kill points: I1 to I9 hold over the log and the world."""
-    kill_during_load(tmp_path, after_answers)
+    with stage3_process(tmp_path) as running:
+        kill_during_load(running, after_answers)
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize("after_answers", range(1, 61))
 def test_under_load_at_many_points(tmp_path: Path, after_answers: int) -> None:
     """The same at sixty points."""
-    kill_during_load(tmp_path, after_answers)
+    with stage3_process(tmp_path) as running:
+        kill_during_load(running, after_answers)
 
 
 @pytest.mark.long
@@ -158,10 +159,15 @@ def test_under_load_at_very_many_points(
     """The same at two thousand points; prints how many were tried."""
     part = slice_of_long_run()
     points = part.cases(2000)
-    for number in points:
-        directory = tmp_path / str(number)
-        directory.mkdir()
-        kill_during_load(directory, 1 + number % 60)
-        shutil.rmtree(directory)
+    # A process of its own for each start would spend most of the time on imports.
+    with fork_server(tmp_path) as server:
+        for number in points:
+            directory = tmp_path / str(number)
+            directory.mkdir()
+            running = ForkedStage3(directory, server)
+            running.start()
+            kill_during_load(running, 1 + number % 60)
+            running.kill()
+            shutil.rmtree(directory)
     figure = f"{len(points):,} kills under load: nothing told is lost, nothing happens twice"
     record_property("figure", part.label(figure))
