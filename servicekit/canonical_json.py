@@ -10,7 +10,7 @@ at a third of the cost.
 
 import json
 from collections.abc import Iterable
-from typing import Final, cast
+from typing import Any, Final
 
 from servicekit.ijson_walk import JsonValue
 
@@ -47,29 +47,31 @@ def _is_plain(value: object) -> bool:
     differ from their order by code point. What is not JSON is not plain either: the library that
     gets it refuses it.
     """
-    if isinstance(value, str) or value is None:
-        return True
+    members: Iterable[object]
     if isinstance(value, dict):
-        return _has_plain_keys(value) and _are_plain(value.values())
-    if isinstance(value, list | tuple):
-        return _are_plain(value)
-    return isinstance(value, int) and -_MAX_SAFE_INTEGER <= value <= _MAX_SAFE_INTEGER
-
-
-def _are_plain(values: Iterable[object]) -> bool:
-    for value in values:
-        kind = type(value)
-        # Most of what is recorded are texts and counts: they are not worth a call each.
-        if kind is str or (kind is int and 0 <= cast("int", value) <= _MAX_SAFE_INTEGER):
+        if not _has_plain_keys(value):
+            return False
+        members = value.values()
+    elif isinstance(value, list | tuple):
+        members = value
+    else:
+        members = (value,)
+    # Every value that is recorded passes here: what has members costs a call, what has none does
+    # not.
+    for member in members:
+        if isinstance(member, str) or member is None:
             continue
-        if not _is_plain(value):
+        if isinstance(member, int):
+            if not -_MAX_SAFE_INTEGER <= member <= _MAX_SAFE_INTEGER:
+                return False
+        elif not (isinstance(member, dict | list | tuple) and _is_plain(member)):
             return False
     return True
 
 
-def _has_plain_keys(members: dict[object, object]) -> bool:
+def _has_plain_keys(members: dict[Any, object]) -> bool:
     try:
-        keys = "".join(cast("dict[str, object]", members))
+        keys = "".join(members)
     except TypeError:
         return False
     return keys.isascii() or max(keys) <= _LAST_OF_BASIC_PLANE

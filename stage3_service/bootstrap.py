@@ -15,6 +15,7 @@ from threading import Thread, Timer
 from typing import TYPE_CHECKING, Final
 
 from servicekit.clock import Clock, SystemClock
+from servicekit.entropy import DrawnEntropy
 from servicekit.log import logger
 from servicekit.release import installed_version
 from servicekit.service_metrics import common_metrics, serve_metrics
@@ -225,7 +226,9 @@ def build_stage3(
     catalogue, _digest = read_reachable(settings)
     store = settings.state_dir / STORE_FILE
     vouching = Vouching(settings, clock, accept_restored=accept_restored)
-    ring = read_key_ring(settings.outcome_key_file, entropy)
+    # For salts and nonces, many and small. Credentials come from the source itself.
+    drawn = DrawnEntropy(entropy)
+    ring = read_key_ring(settings.outcome_key_file, drawn)
     events = EventTally(catalogue.extended(extra.declaration for extra in extra_domains))
     ledger = vouching.open(on_poison=on_poison, vfs=vfs)
     with ExitStack() as opened:
@@ -270,7 +273,7 @@ def build_stage3(
             serving=serving,
             budget=budget,
             late=late,
-            entropy=entropy,
+            entropy=drawn,
             seal=seal,
         )
         reads = SqliteOperatorReads(ledger, rows)

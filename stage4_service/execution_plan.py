@@ -8,14 +8,16 @@ masked where the plan is printed, and a plan is never pickled.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NoReturn, Self, cast
+from typing import Any, Final, NoReturn, Self, TypeVar, cast
 
-from stage4_service.frozen_json import FrozenArray, FrozenObject, FrozenValue, freeze, sealed_slot
+from servicekit.ijson import JsonValue
+from stage4_service.frozen_json import FrozenArray, FrozenObject, freeze, sealed_slot
 from stage4_service.limits import PlanLimits
 from stage4_service.plan_validator import PlanInvalid, first_violation
 
 _MASK: Final = "token_[masked]"
 _DEFAULT_LIMITS: Final = PlanLimits()
+PlanT = TypeVar("PlanT", bound="Stage4ExecutionPlan")
 
 
 class Stage4ExecutionPlan:
@@ -48,9 +50,18 @@ class Stage4ExecutionPlan:
 
         Raises: PlanInvalid.
         """
-        plan = object.__new__(cls)
-        _fill(plan, _frozen(document, limits))
-        return plan
+        # The copy is taken first, so that what is validated is what is kept, whoever else holds the
+        # original.
+        private = _copied(document, limits.max_depth, iter(range(limits.max_values)))
+        return _made(cls, private, limits, is_json=False)
+
+    @classmethod
+    def from_parsed(cls, document: JsonValue, limits: PlanLimits = _DEFAULT_LIMITS) -> Self:
+        """Make a plan of what `servicekit.ijson.parse` made within these limits, for nobody else.
+
+        Raises: PlanInvalid.
+        """
+        return _made(cls, document, limits, is_json=True)
 
     @property
     def user_id(self) -> str:
@@ -114,14 +125,13 @@ class Stage4ExecutionPlan:
 _fill = sealed_slot(Stage4ExecutionPlan, "_document")
 
 
-def _frozen(document: object, limits: PlanLimits) -> FrozenValue:
-    # The copy is taken first, so that what is validated is what is kept, whoever else holds the
-    # original.
-    private = _copied(document, limits.max_depth, iter(range(limits.max_values)))
-    violation = first_violation(private, limits)
+def _made(cls: type[PlanT], private: object, limits: PlanLimits, *, is_json: bool) -> PlanT:
+    violation = first_violation(private, limits, is_json=is_json)
     if violation is not None:
         raise PlanInvalid(violation)
-    return freeze(private)
+    plan = object.__new__(cls)
+    _fill(plan, freeze(private))
+    return plan
 
 
 def _copied(value: object, depth_left: int, budget: Iterator[int]) -> object:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
-from servicekit.ijson import JsonLimits, JsonRefused, parse
+from servicekit.ijson import JsonLimits, JsonRefused, JsonValue, parse
 from stage4_service.execution_plan import Stage4ExecutionPlan
 from stage4_service.limits import PlanLimits
-from stage4_service.plan_digest import plan_digest
+from stage4_service.plan_digest import document_digest
 from stage4_service.plan_validator import PlanInvalid, Violation
 
 # What is written down as it is, in this log and in Stage-3's, must not be what nobody may read.
@@ -42,13 +42,16 @@ def read_plan_document(plan_json: bytes, limits: PlanLimits) -> PlanDocument:
         parsed = parse(plan_json, _json_limits(limits), span_depth=_DEPTH_OF_PARAMETERS)
     except JsonRefused as refused:
         raise PlanInvalid(Violation(refused.path, refused.description)) from None
-    plan = Stage4ExecutionPlan.from_document(parsed.value, limits)
+    document = parsed.value
+    plan = Stage4ExecutionPlan.from_parsed(document, limits)
     for field in _WRITTEN_DOWN:
         if holds_credential(getattr(plan, field)):
             raise PlanInvalid(Violation(field, "must not hold a credential"))
     spans = (parsed.spans["steps", index, "parameters"] for index in range(len(plan.steps)))
     return PlanDocument(
-        plan, tuple(plan_json[start:end] for start, end in spans), plan_digest(plan)
+        plan,
+        tuple(plan_json[start:end] for start, end in spans),
+        document_digest(cast("dict[str, JsonValue]", document)),
     )
 
 

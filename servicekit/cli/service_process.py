@@ -12,7 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeVar
 
 from servicekit.log import configure_logging, logger
-from servicekit.process import ExitCode, StopSwitch, disable_core_dumps, pin_to_cpu
+from servicekit.process import (
+    ExitCode,
+    StopSwitch,
+    collect_garbage_rarely,
+    disable_core_dumps,
+    pin_to_cpu,
+)
 from servicekit.store.errors import StoreError
 
 POISONED_DRAIN_S: Final = 1.0
@@ -70,6 +76,7 @@ def serve_process(
         switch.request(ExitCode.STORE_FAILED)
 
     service = build(seal)
+    collect_garbage_rarely()
     service.start()
     announce(service)
     log.info("serving", pid=os.getpid())

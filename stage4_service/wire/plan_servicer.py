@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, NoReturn
 
 import grpc
@@ -91,6 +92,7 @@ class PlanServicer(PlanServiceServicer):
             self._tally.received.add(INVALID)
             self._refuse_document(submission, invalid.violation, context)
         self._tally.received.add(VALID)
+        submission = replace(submission, plan_digest=document.digest)
         orchestrator = Stage4Orchestrator(
             self._call(submission, document, facts, context), journal=self._journal, ids=self._ids
         )

@@ -172,6 +172,28 @@ class TestStop:
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
+def test_what_a_service_is_built_of_is_never_searched_for_garbage_again() -> None:
+    """Expect it set aside, and searches after many allocations only; cycles still go."""
+    code = """
+import gc, weakref
+from servicekit.process import COLLECT_AFTER, collect_garbage_rarely
+
+class Node:
+    pass
+
+collect_garbage_rarely()
+assert gc.get_freeze_count() > 1000
+assert gc.get_threshold()[0] == COLLECT_AFTER
+node = Node()
+node.itself = node
+seen = weakref.ref(node)
+del node
+kept = [[] for _ in range(COLLECT_AFTER + 1)]
+assert seen() is None
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_exit_codes_are_those_of_sysexits() -> None:
     """The numbers are promised to whoever restarts the service."""
     assert {code.name: code.value for code in ExitCode} == {
