@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from servicekit.clock import Clock
+from servicekit.computing import AT_ONCE
 from servicekit.log import logger
 from servicekit.release import installed_version
 from servicekit.service_metrics import common_metrics, serve_metrics
@@ -348,7 +349,9 @@ def _clients_server(
         credentials=credentials,
         policy=policy,
         services=[servicer.register, health.register],
-        bounds=Bounds(settings.plans.threads, settings.plans.max_in_flight, settings.plans.share),
+        bounds=Bounds(
+            settings.plans.threads, settings.plans.max_in_flight, settings.plans.share, AT_ONCE
+        ),
         reflection=[PLAN_SERVICE] if settings.reflection else (),
     )
 

@@ -15,7 +15,7 @@ from threading import Condition
 from typing import Final, ParamSpec, TypeVar
 
 from servicekit.serving.caller_shares import CallerShares
-from servicekit.serving.turns import Turns
+from servicekit.turns import Turns
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,12 +35,14 @@ class Bounds:
     """The size of one server: calls that run, calls held at a time (running and waiting).
 
     `share` is how many of those one caller may hold, None for all of them. A share below
-    `pool_size` leaves every other caller a call that runs at once.
+    `pool_size` leaves every other caller a call that runs at once. `computing` is how many of those
+    that run compute at a time (see `servicekit.computing`), None where they take no part.
     """
 
     pool_size: int = 32
     max_in_flight: int = 64
     share: int | None = None
+    computing: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse bounds that admit nothing, or that nothing can ever reach."""
@@ -49,6 +51,9 @@ class Bounds:
             raise ValueError(message)
         if self.share is not None and not 1 <= self.share <= self.max_in_flight:
             message = "bounds need 1 <= share <= max_in_flight"
+            raise ValueError(message)
+        if self.computing is not None and self.computing < 1:
+            message = "bounds need 1 <= computing"
             raise ValueError(message)
 
 
@@ -66,6 +71,7 @@ class CallPool(ThreadPoolExecutor):
             None if bounds.share is None else CallerShares(UNREAD_PER_SHARE * bounds.share)
         )
         self.turns = Turns(bounds.pool_size)
+        self.computing = None if bounds.computing is None else Turns(bounds.computing)
         self._max_in_flight = bounds.max_in_flight
         self._in_flight = 0
         self.overloaded = 0

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NoReturn
 
 import grpc
 
+from servicekit.computing import computing
 from servicekit.serving.admission import CallPool
 from servicekit.serving.call_facts import CallFacts, identity_of, record_facts
 from servicekit.serving.call_scope import (
@@ -25,7 +26,7 @@ from servicekit.serving.interceptor_order import OrderedInterceptor
 from servicekit.serving.policy import DEADLINE_EXCEEDED, OVERLOADED, CallPolicy
 from servicekit.serving.read_watch import ReadWatch
 from servicekit.serving.status import WireError
-from servicekit.serving.turns import Turns
+from servicekit.turns import Turns
 
 
 class DeadlineInterceptor(OrderedInterceptor):
@@ -80,7 +81,6 @@ class AdmissionInterceptor(OrderedInterceptor):
         call over it gives its place back at once, since a place is a thread and waits for nobody.
         """
         if self._pool.full:
-            self._pool.note_overload()
             return refuse_with(self._refuse, self._pool.refusals)
         handler = continuation(handler_call_details)
         shares, unread = self._pool.shares, self._pool.unread
@@ -185,9 +185,10 @@ class TurnInterceptor(OrderedInterceptor):
     name: ClassVar[str] = "turn"
     after: ClassVar[tuple[str, ...]] = ("request",)
 
-    def __init__(self, policy: CallPolicy, turns: Turns) -> None:
+    def __init__(self, policy: CallPolicy, turns: Turns, computing_turns: Turns | None) -> None:
         self._policy = policy
         self._turns = turns
+        self._computing = computing_turns
 
     def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -207,7 +208,8 @@ class TurnInterceptor(OrderedInterceptor):
         try:
             if not context.is_active():
                 context.abort(grpc.StatusCode.CANCELLED, "the caller left before anything began")
-            yield
+            with computing(self._computing):
+                yield
         finally:
             self._turns.leave()
 

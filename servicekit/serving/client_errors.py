@@ -1,7 +1,8 @@
 """What a failed call said, read once and the same way by every client.
 
 Deliberately absent: guesses. A failure that carries no `google.rpc.Status` has an empty reason,
-which tells a transport's own failure from a service's answer. `grpc` itself is not imported.
+which tells a transport's own failure from a service's answer. One exception: where gRPC says in the
+service's place that there was no room for the call. `grpc` itself is not imported.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
     import grpc
 
+# gRPC's own words for a call that found a server with more refusals to give than it can.
+_LIBRARY_REFUSAL: Final = "Concurrent RPC limit exceeded!"
 _DETAILS_KEY: Final = "grpc-status-details-bin"
+
+_NO_ROOM: Final = "too many calls in flight; nothing was done"
 
 M = TypeVar("M", bound=Message)
 
@@ -69,6 +74,8 @@ def decode_rpc_error(error: "grpc.RpcError") -> ClientError:
     code = call.code()
     message = call.details() or ""
     status = _status_of(call)
+    if status is None and (code.name, message) == ("RESOURCE_EXHAUSTED", _LIBRARY_REFUSAL):
+        return ClientError(code.name, "OVERLOADED", "", _NO_ROOM, (), ())
     if status is None or status.code != code.value[0]:
         return ClientError(code.name, "", "", message, (), ())
     reason = domain = ""

@@ -21,19 +21,22 @@ class Door(grpc.ServerInterceptor):
         self._chain = tuple(chain)
         self._pool = pool
         self._made: dict[str, Handler] = {}
+        self._refusing: dict[str, Handler] = {}
 
     def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
         """Return the handler of a method behind every interceptor.
 
-        Where there is no room, the chain is asked anew and refuses. Where there was some a moment
-        ago there still is: calls leave at any time, but they enter in this thread.
+        Where there is no room, the chain is made while there is none, and refuses. Where there was
+        some a moment ago there still is: calls leave at any time, but they enter in this thread.
         """
-        if self._pool.full:
-            return self._pass(0, continuation, handler_call_details)
+        full = self._pool.full
+        if full:
+            self._pool.note_overload()
         method = handler_call_details.method
-        handler = self._made.get(method)
+        known = self._refusing if full else self._made
+        handler = known.get(method)
         if handler is not None:
             return handler
         implemented = False
@@ -45,8 +48,9 @@ class Door(grpc.ServerInterceptor):
             return found
 
         handler = self._pass(0, innermost, handler_call_details)
-        if handler is not None and implemented:
-            self._made[method] = handler
+        # A refusal never asks who implements the method: it is known if it was served before.
+        if handler is not None and (method in self._made if full else implemented):
+            known[method] = handler
         return handler
 
     def _pass(

@@ -45,7 +45,7 @@ def build_interceptors(
         DeadlineInterceptor(policy),
         AdmissionInterceptor(policy, pool),
         RequestInterceptor(policy, watch),
-        TurnInterceptor(policy, pool.turns),
+        TurnInterceptor(policy, pool.turns, pool.computing),
     ]
     assert_order(chain)
     return tuple(chain)

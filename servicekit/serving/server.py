@@ -28,6 +28,11 @@ than wait for its own library. Without a bound a connection that opens calls and
 once fills gRPC's own queue, and then gRPC drops anybody's calls: what was taken back counts until
 gRPC is done with it."""
 
+REFUSALS_WAITING: Final = 16
+"""Refusals that may wait for the threads that give them. Where more come than these threads can
+answer, gRPC itself refuses the rest, in its own thread and in its own words: a refusal is worth
+little once its caller has waited for it behind a thousand others."""
+
 HANDSHAKE_MAX_MS: Final = 10_000
 """gRPC would keep a connection that never finishes its handshake for two minutes."""
 
@@ -129,6 +134,7 @@ def build_server(
             ("grpc.max_receive_message_length", message_max_bytes),
             ("grpc.max_send_message_length", message_max_bytes),
         ],
+        maximum_concurrent_rpcs=bounds.max_in_flight + REFUSALS_WAITING,
     )
     for register in services:
         register(server)

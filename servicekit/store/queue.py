@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, IntEnum, auto
 from typing import Any, TypeVar
 
+from servicekit.computing import Pause
 from servicekit.store.errors import CommitOverdue, StoreClosed, StoreError, StorePoisoned
 from servicekit.store.turn import Turn
 
@@ -38,7 +39,7 @@ class Errand(Enum):
 
 
 class Job:
-    """One work on its way. `done` is held until `result` or `error` may be told."""
+    """One work on its way. `done` ends when `result` or `error` may be told."""
 
     __slots__ = ("done", "error", "queued_s", "result", "sees_clock", "settled", "work")
 
@@ -50,8 +51,7 @@ class Job:
         self.result: Any = None
         self.error: BaseException | None = None
         self.settled = False
-        self.done = threading.Lock()
-        self.done.acquire()
+        self.done = Pause()
 
 
 class WorkQueue:
@@ -100,7 +100,7 @@ class WorkQueue:
             (self._plan if urgency else self._operator).append(job)
             if self._idle:
                 self._condition.notify()
-        if not job.done.acquire(timeout=timeout_s):
+        if not job.done.wait(timeout_s):
             self._overdue(job, timeout_s)
         if job.error is None:
             result: T = job.result
@@ -161,7 +161,7 @@ class WorkQueue:
                     job.error = self._poisoned()
                 job.settled = True
         for job in jobs:
-            job.done.release()
+            job.done.end()
 
     def fail(self, cause: BaseException, jobs: Sequence[Job] = ()) -> None:
         """Poison the store, and refuse these jobs and all that wait."""

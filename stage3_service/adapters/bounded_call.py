@@ -13,6 +13,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import assert_never
 
+from servicekit.computing import elsewhere
 from stage3_service.adapters.shielded_call import OnRaised, Outcome, RaisedError, outcome_of, report
 from stage3_service.adapters.time_allowed import allotted
 from stage3_service.domains.declaration import DomainDeclaration
@@ -123,7 +124,9 @@ class BoundedCall:
         handed = allotted(self._declaration, invocation)
         call = _Call(handed)
         self._start(call)
-        if not call.done.acquire(timeout=handed.deadline_s):
+        with elsewhere():
+            answered = call.done.acquire(timeout=handed.deadline_s)
+        if not answered:
             with self._lock:
                 # The answer may have come between the timeout and this line: then it is in time.
                 if call.outcome is None:

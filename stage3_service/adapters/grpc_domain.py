@@ -25,6 +25,7 @@ from stagegate.domain.v1.domain_service_pb2 import (
     MethodDescription,
 )
 
+from servicekit.computing import elsewhere
 from servicekit.ijson import JsonLimits, JsonRefused, JsonValue, parse
 from servicekit.serving.channel import open_channel
 from servicekit.serving.client_errors import decode_rpc_error
@@ -144,7 +145,8 @@ class GrpcDomain:
             timeout_s = self._verify(connection, timeout_s)
             # From here on bytes may have left.
             try:
-                response = _invoke_on(connection)(request, timeout=timeout_s)
+                with elsewhere():
+                    response = _invoke_on(connection)(request, timeout=timeout_s)
             except grpc.RpcError as error:
                 return _read_error(error)
         return _read_response(response)

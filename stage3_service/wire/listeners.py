@@ -16,6 +16,7 @@ from stagegate.stage3.v1 import (
     token_service_pb2_grpc,
 )
 
+from servicekit.computing import AT_ONCE
 from servicekit.serving.admission import Bounds
 from servicekit.serving.identity import Identity, IdentityKind
 from servicekit.serving.policy import AccessPolicy, CallPolicy
@@ -88,7 +89,7 @@ class Listeners:
                 ),
                 health.register,
             ),
-            bounds=Bounds(bounds.threads, bounds.max_in_flight),
+            bounds=Bounds(bounds.threads, bounds.max_in_flight, computing=AT_ONCE),
             reflection=(method_tables.PLAN_SERVICE,) if self.settings.reflection else (),
         )
 

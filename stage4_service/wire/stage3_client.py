@@ -18,6 +18,7 @@ from stagegate.stage3.v1.plan_execution_service_pb2 import (
 )
 from stagegate.stage3.v1.plan_execution_service_pb2_grpc import PlanExecutionServiceStub
 
+from servicekit.computing import elsewhere
 from servicekit.serving.client_errors import ClientError, decode_rpc_error
 from servicekit.serving.connection import Connection, Connections
 from stage4_service.errors import Effects, Reason
@@ -103,7 +104,8 @@ class Stage3Client:
         if not patience.on_end(cancel):
             cancel()
         try:
-            return call.result()
+            with elsewhere():
+                return call.result()
         except grpc.FutureCancelledError:
             raise _unknown("the client left before the answer arrived") from None
         except grpc.RpcError as error:
@@ -197,6 +199,9 @@ class Stage3Call:
 def _failure(error: ClientError, connection: Connection) -> Stage3Failure:
     if error.domain == ERROR_DOMAIN:
         return _stage3_said(error)
+    if error.reason == Reason.OVERLOADED:
+        # Said by gRPC in Stage-3's place, before any code of Stage-3 ran.
+        return _not_sent(Reason.OVERLOADED, error.message)
     if error.code == grpc.StatusCode.UNAVAILABLE.name and error.message.startswith(_NEVER_SENT):
         return _not_sent(Reason.STAGE3_UNREACHABLE, "Stage-3 is unreachable; nothing happened")
     if error.code == grpc.StatusCode.DEADLINE_EXCEEDED.name and connection.is_ready:

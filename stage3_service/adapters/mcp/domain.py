@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from servicekit.computing import elsewhere
 from servicekit.ijson import JsonLimits, JsonValue, parse
 from servicekit.invariant import invariant
 from stage3_service.adapters.json_schema import compile_foreign_schema
@@ -91,7 +92,8 @@ class McpDomain:
         )
         self._owner.submit(call)
         try:
-            return call.wait(handed.deadline_s)
+            with elsewhere():
+                return call.wait(handed.deadline_s)
         except DomainSilent:
             self._owner.abandon(call, handed.deadline_s)
             raise

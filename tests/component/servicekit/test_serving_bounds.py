@@ -11,11 +11,13 @@ import grpc
 import pytest
 from grpc._server import _Context
 
-from servicekit.serving.admission import Bounds, CallPool
+from servicekit.serving import server as server_module
+from servicekit.serving.admission import REFUSAL_THREADS, Bounds, CallPool
 from servicekit.serving.call_facts import call_facts
 from servicekit.serving.channel import open_channel
+from servicekit.serving.client_errors import decode_rpc_error
 from servicekit.serving.read_watch import ReadWatch
-from servicekit.serving.turns import Turns
+from servicekit.turns import Turns
 from tests.adversarial.attacks import DATA, END_STREAM, Peer, frame
 from tests.component.servicekit.serving_world import (
     SERVER_NAME,
@@ -74,6 +76,49 @@ class TestOverload:
         assert failure(stranger, "Get", timeout=FAST_S).reason == "METHOD_NOT_PERMITTED"
         gate.open.set()
         assert held.result(timeout=10) == b"through"
+
+    @pytest.mark.parametrize("protected", [True, False], ids=["protected", "control"])
+    def test_refusals_that_are_held_up_hold_up_few_others(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, *, protected: bool
+    ) -> None:
+        """Both threads that refuse are stuck: gRPC refuses whoever comes behind a short queue.
+
+        The control has no bound on that queue, and everybody in it waits.
+        """
+        stuck, patience_s = Gate(), FAST_S if protected else 0.5
+
+        def record(_who: object, _method: str, _reason: str) -> None:
+            stuck(b"", None)
+
+        if not protected:
+            monkeypatch.setattr(server_module, "REFUSALS_WAITING", 10_000)
+        gate = Gate()
+        server = world.serve(
+            {"Get": gate}, bounds=Bounds(1, 1), policy=world.policy(on_refused=record)
+        )
+        channel = world.channel(server)
+        held = start(channel, "Get")
+        gate.wait_until_entered(1)
+        stranger = world.channel(server, world.authority.caller("domain/notes"))
+        strangers = [start(stranger, "Get") for _ in range(REFUSAL_THREADS)]
+        stuck.wait_until_entered(REFUSAL_THREADS)
+        crowd = [start(channel, "Get") for _ in range(40)]
+        # One connection keeps the order, and the last of them has been seen once the pool says so.
+        _wait_for(lambda: server.overloaded == 40 + REFUSAL_THREADS)
+        try:
+            refused = [future.exception(timeout=patience_s) for future in crowd[-20:]]
+        except grpc.FutureTimeoutError:
+            refused = []
+        assert bool(refused) == protected
+        for error in refused:
+            assert isinstance(error, grpc.RpcError)
+            told = decode_rpc_error(error)
+            assert (told.code, told.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+        stuck.open.set()
+        gate.open.set()
+        assert held.result(timeout=10) == b"through"
+        assert all(future.exception(timeout=10) is not None for future in (*crowd, *strangers))
+        assert call(channel, "Get") == b"through"
 
     def test_a_call_that_is_cancelled_before_its_handler_gives_its_place_back(
         self, world: World
