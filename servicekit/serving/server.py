@@ -14,6 +14,7 @@ from servicekit.serving.admission import Bounds, CallPool
 from servicekit.serving.channel import MESSAGE_MAX_BYTES
 from servicekit.serving.door import Door
 from servicekit.serving.interceptors import build_interceptors
+from servicekit.serving.health import WATCHES_MAX
 from servicekit.serving.policy import CallPolicy
 from servicekit.serving.read_watch import ReadWatch
 from servicekit.serving.reflection import register_reflection
@@ -28,10 +29,11 @@ than wait for its own library. Without a bound a connection that opens calls and
 once fills gRPC's own queue, and then gRPC drops anybody's calls: what was taken back counts until
 gRPC is done with it."""
 
-REFUSALS_WAITING: Final = 16
-"""Refusals that may wait for the threads that give them. Where more come than these threads can
-answer, gRPC itself refuses the rest, in its own thread and in its own words: a refusal is worth
-little once its caller has waited for it behind a thousand others."""
+REFUSALS_WAITING: Final = 8
+"""Refusals that may wait for the threads that give them, and one more for each watcher of health
+that is not there: gRPC counts all calls alike. Where more come than these threads can answer, gRPC
+itself refuses the rest, in its own thread and in its own words: a refusal is worth little once its
+caller has waited for it behind a thousand others."""
 
 HANDSHAKE_MAX_MS: Final = 10_000
 """gRPC would keep a connection that never finishes its handshake for two minutes."""
@@ -134,7 +136,7 @@ def build_server(
             ("grpc.max_receive_message_length", message_max_bytes),
             ("grpc.max_send_message_length", message_max_bytes),
         ],
-        maximum_concurrent_rpcs=bounds.max_in_flight + REFUSALS_WAITING,
+        maximum_concurrent_rpcs=bounds.max_in_flight + WATCHES_MAX + REFUSALS_WAITING,
     )
     for register in services:
         register(server)

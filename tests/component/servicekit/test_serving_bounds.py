@@ -102,9 +102,9 @@ class TestOverload:
         stranger = world.channel(server, world.authority.caller("domain/notes"))
         strangers = [start(stranger, "Get") for _ in range(REFUSAL_THREADS)]
         stuck.wait_until_entered(REFUSAL_THREADS)
-        crowd = [start(channel, "Get") for _ in range(40)]
+        crowd = [start(channel, "Get") for _ in range(70)]
         # One connection keeps the order, and the last of them has been seen once the pool says so.
-        _wait_for(lambda: server.overloaded == 40 + REFUSAL_THREADS)
+        _wait_for(lambda: server.overloaded == 70 + REFUSAL_THREADS)
         try:
             refused = [future.exception(timeout=patience_s) for future in crowd[-20:]]
         except grpc.FutureTimeoutError:

@@ -65,6 +65,20 @@ def test_a_client_that_is_gone_or_out_of_time_sends_nothing(
     assert fake.received == []
 
 
+def test_a_stage3_without_room_for_another_refusal_did_nothing(
+    client: Stage3Client, fake: FakeStage3
+) -> None:
+    """Expect what gRPC says in Stage-3's place to be a refusal, and not an outcome nobody knows."""
+
+    def answer(_request: Any, context: grpc.ServicerContext) -> Any:
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Concurrent RPC limit exceeded!")
+
+    fake.script = answer
+    failure = _failure(client, _patience(10.0, 10.0))
+    assert (failure.reason, failure.ending) == (Reason.OVERLOADED, Ending.REFUSED)
+    assert failure.effects is Effects.NONE
+
+
 def test_a_client_that_leaves_while_the_plan_leaves_is_not_waited_for(
     client: Stage3Client, fake: FakeStage3
 ) -> None:

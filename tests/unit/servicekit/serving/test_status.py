@@ -62,6 +62,18 @@ def there_and_back(error: WireError) -> ClientError:
     )
 
 
+def test_grpc_that_refuses_in_the_services_place_is_an_overload() -> None:
+    """Its words, with its code and without details, and nothing else that has the same code."""
+    words = "Concurrent RPC limit exceeded!"
+    told = decode_rpc_error(Failed(grpc.StatusCode.RESOURCE_EXHAUSTED, words, ()))
+    assert (told.code, told.reason, told.domain) == ("RESOURCE_EXHAUSTED", "OVERLOADED", "")
+    others = [
+        Failed(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max", ()),
+        Failed(grpc.StatusCode.UNAVAILABLE, words, ()),
+    ]
+    assert [decode_rpc_error(other).reason for other in others] == ["", ""]
+
+
 def test_everything_arrives() -> None:
     """Reason, domain, message, violations in order, and the service's own details."""
     detail = error_details_pb2.RequestInfo(request_id="r1")
