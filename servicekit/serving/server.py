@@ -13,8 +13,8 @@ from servicekit.serving.address import Address, parse_address
 from servicekit.serving.admission import Bounds, CallPool
 from servicekit.serving.channel import MESSAGE_MAX_BYTES
 from servicekit.serving.door import Door
-from servicekit.serving.interceptors import build_interceptors
 from servicekit.serving.health import WATCHES_MAX
+from servicekit.serving.interceptors import build_interceptors
 from servicekit.serving.policy import CallPolicy
 from servicekit.serving.read_watch import ReadWatch
 from servicekit.serving.reflection import register_reflection

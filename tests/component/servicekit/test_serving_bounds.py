@@ -88,7 +88,8 @@ class TestOverload:
         stuck, patience_s = Gate(), FAST_S if protected else 0.5
 
         def record(_who: object, _method: str, _reason: str) -> None:
-            stuck(b"", None)
+            stuck.entered.release()
+            stuck.open.wait(30)
 
         if not protected:
             monkeypatch.setattr(server_module, "REFUSALS_WAITING", 10_000)
