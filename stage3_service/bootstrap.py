@@ -226,9 +226,7 @@ def build_stage3(
     catalogue, _digest = read_reachable(settings)
     store = settings.state_dir / STORE_FILE
     vouching = Vouching(settings, clock, accept_restored=accept_restored)
-    # For salts and nonces, many and small. Credentials come from the source itself.
-    drawn = DrawnEntropy(entropy)
-    ring = read_key_ring(settings.outcome_key_file, drawn)
+    ring = read_key_ring(settings.outcome_key_file, entropy)
     events = EventTally(catalogue.extended(extra.declaration for extra in extra_domains))
     ledger = vouching.open(on_poison=on_poison, vfs=vfs)
     with ExitStack() as opened:
@@ -273,7 +271,8 @@ def build_stage3(
             serving=serving,
             budget=budget,
             late=late,
-            entropy=drawn,
+            # For salts, six of them a plan. Credentials come from the source itself.
+            entropy=DrawnEntropy(entropy),
             seal=seal,
         )
         reads = SqliteOperatorReads(ledger, rows)
