@@ -4,6 +4,10 @@
 an MCP server. Directly means the protocol's own library on one warm connection, with nothing in
 between; governed means through Stage-4 and Stage-3, mTLS on both hops, every gate, every event
 durable. With 32 callers a plan has three calls.
+
+A plan costs what it costs whatever its step does, so the same plan with a builtin method, which
+takes microseconds, runs beside them: what an adapter adds by itself is what is left once the direct
+call and that plan are taken away. With 32 callers the server's own speed is the bound.
 """
 
 import argparse
@@ -39,7 +43,19 @@ TOOL_PLAN: Final = "the same tool by a plan of one step"
 BUILTIN_PLAN: Final = "builtin text.upper by a plan of one step"
 BUSY_TOOL: Final = "tool called directly, 32 callers, calls"
 BUSY_PLANS: Final = "plans of three such calls, 32 callers"
-CONTENDERS: Final = (GRPC, GRPC_PLAN, TOOL, TOOL_PLAN, BUILTIN_PLAN, BUSY_TOOL, BUSY_PLANS)
+BUSY_BUILTIN: Final = "plans of three builtin calls, 32 callers"
+CONTENDERS: Final = (
+    GRPC,
+    GRPC_PLAN,
+    TOOL,
+    TOOL_PLAN,
+    BUILTIN_PLAN,
+    BUSY_TOOL,
+    BUSY_PLANS,
+    BUSY_BUILTIN,
+)
+GATEWAY_PER_SECOND: Final = 73
+"""Three governed calls through the best governed gateway seen, with 32 callers."""
 ASKED: Final = {"source_timezone": "Etc/UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}
 ANSWERED: Final = "+9.0h"
 
@@ -79,12 +95,26 @@ def run(chosen: argparse.Namespace) -> None:
     for name, figures in measured.items():
         print(figures.line(name))
     print()
+    _compare(measured)
+
+
+def _compare(measured: dict[str, Figures]) -> None:
+    """Print what governance adds, how much of it is the plan's, and what bounds a busy server."""
+    plan_ms = median(measured[BUILTIN_PLAN].p50_ms)
     for direct, governed in ((GRPC, GRPC_PLAN), (TOOL, TOOL_PLAN)):
         was, now = median(measured[direct].p50_ms), median(measured[governed].p50_ms)
         print(f"{governed}: {now - was:.2f} ms added at p50, {now / was:.2f} times the direct call")
-    calls = STEPS_BUSY * median(measured[BUSY_PLANS].per_second)
-    ratio = calls / median(measured[BUSY_TOOL].per_second)
-    print(f"governed calls / direct calls of the tool, 32 callers: {ratio:.2f}")
+        print(f"  of it by the plan {plan_ms:.2f} ms, by the adapter {now - was - plan_ms:.2f} ms")
+    allowed = median(measured[BUSY_TOOL].per_second) / STEPS_BUSY
+    ours = median(measured[BUSY_PLANS].per_second)
+    bound = median(measured[BUSY_BUILTIN].per_second)
+    print(f"plans of three calls, 32 callers: {ours:.0f}/s")
+    print(
+        f"  the server called directly allows {allowed:.0f}/s, ours are {ours / allowed:.2f} of it"
+    )
+    print(f"  plans of three builtin calls are {bound:.0f}/s, ours are {ours / bound:.2f} of it")
+    times = ours / GATEWAY_PER_SECOND
+    print(f"  a governed gateway's are {GATEWAY_PER_SECOND}/s, ours are {times:.1f} times that")
 
 
 async def _measure(
@@ -102,6 +132,7 @@ async def _measure(
             GRPC_PLAN: UpperWork(USER, token, "far"),
             TOOL_PLAN: ConvertWork(USER, token, 1, ASKED, ANSWERED),
             BUSY_PLANS: ConvertWork(USER, token, STEPS_BUSY, ASKED, ANSWERED),
+            BUSY_BUILTIN: UpperWork(USER, token, steps=STEPS_BUSY),
         }
         clients = {
             name: stack.enter_context(load_client(_target(pair, work)))
@@ -112,7 +143,7 @@ async def _measure(
         )
         for _ in range(rounds):
             for name, client in clients.items():
-                callers = BUSY if name == BUSY_PLANS else ALONE
+                callers = BUSY if name in (BUSY_PLANS, BUSY_BUILTIN) else ALONE
                 await asyncio.to_thread(_governed, client, callers, seconds, figures[name])
             took = await asyncio.to_thread(
                 far_domain.call_directly, pair.certificates, address, seconds

@@ -138,11 +138,12 @@ class ConvertWork:
 
 @dataclass(frozen=True, slots=True)
 class UpperWork:
-    """One step that writes a label in capitals, in this domain."""
+    """So many steps that each write a label in capitals, in this domain."""
 
     user_id: str
     token_hash: str
     domain: str = "text"
+    steps: int = 1
 
     @property
     def method(self) -> str:
@@ -152,13 +153,14 @@ class UpperWork:
     def request(self, label: str) -> bytes:
         """Make a plan that writes the label in capitals."""
         step = {"domain": self.domain, "method": "upper", "parameters": {"text": label}}
-        return _plan(self.user_id, self.token_hash, [step])
+        return _plan(self.user_id, self.token_hash, [step] * self.steps)
 
     def verify(self, label: str, request: bytes, response: bytes) -> None:
-        """Require the capitals."""
+        """Require the capitals in every step."""
         del request
         results = json.loads(ExecutePlanResponse.FromString(response).result_json)["results"]
-        if results != [{"step": 0, "output": {"text": label.upper()}}]:
+        output = {"text": label.upper()}
+        if results != [{"step": index, "output": output} for index in range(self.steps)]:
             raise WrongAnswerError(f"unexpected result {results!r}")
 
 
