@@ -21,6 +21,7 @@ from stage3_service.adapters.json_schema import compile_schema
 from stage3_service.domains.declaration import Catalogue, DomainDeclaration, MethodDeclaration
 from stage3_service.domains.declarations_reading import DeclarationsRefused
 from stage3_service.domains.file_schema import file_schema
+from stage3_service.domains.json_lines import JsonLines
 from stage3_service.domains.parse_declarations import BUILTIN_ADAPTER, parse_declarations
 from stage3_service.domains.toml_lines import TomlLines
 
@@ -82,9 +83,8 @@ def read_declared(path: Path | None) -> tuple[Catalogue, str]:
     try:
         catalogue = parse_declarations(raw, validators=compile_schema, builtin=BUILTIN_METHODS)
     except DeclarationsRefused as refused:
-        if path.suffix != ".toml":
-            raise
-        raise DeclarationsRefused(_with_lines(refused.problems, TomlLines(data))) from refused
+        lines = TomlLines(data) if path.suffix == ".toml" else JsonLines(data, _LIMITS)
+        raise DeclarationsRefused(_with_lines(refused.problems, lines)) from refused
     return catalogue, sha256(data).hexdigest()
 
 
@@ -92,7 +92,7 @@ class _FileProblem(Exception):
     """The file has no content to parse."""
 
 
-def _with_lines(problems: Sequence[str], lines: TomlLines) -> list[str]:
+def _with_lines(problems: Sequence[str], lines: TomlLines | JsonLines) -> list[str]:
     """Return the problems, each with the line that it is about, in the order of the file."""
     found = [(lines.line_of(problem.partition(": ")[0]), problem) for problem in problems[:_LINED]]
     found.sort(key=lambda each: each[0] or 0)

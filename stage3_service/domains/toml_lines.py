@@ -12,8 +12,9 @@ import re
 import tomllib
 from typing import Final
 
+from stage3_service.domains.problem_path import problem_segments
+
 _STATEMENT: Final = re.compile(rb"""[ \t]*(\[|[A-Za-z0-9_"'-])""")
-_SEGMENT: Final = re.compile(r"`((?:[^`]|``)*)`|([^.`\[]+)|\[(\d+)\]")
 
 
 class TomlLines:
@@ -29,10 +30,7 @@ class TomlLines:
 
     def line_of(self, path: str) -> int | None:
         """Return the line on which the value at `path` begins, or the nearest table above it."""
-        segments = [
-            quoted.replace("``", "`") if quoted else plain or index
-            for quoted, plain, index in _SEGMENT.findall(path)
-        ]
+        segments = [str(segment) for segment in problem_segments(path)]
         while segments:
             if self._holds(len(self._cuts) - 1, segments):
                 return self._first(segments)

@@ -107,6 +107,18 @@ def test_a_file_that_cannot_be_understood_is_refused_by_name(
     assert problem in found
 
 
+def test_problems_of_a_json_file_are_told_with_their_line(tmp_path: Path) -> None:
+    """In the order of the file, as for TOML."""
+    path = tmp_path / "domains.json"
+    path.write_text(
+        '{"domains": {\n "words": {"adapter": "builtin",\n  "endpoint": "txt",\n'
+        '  "methods": {"upper": {\n   "max_duration_s": "long"}}},\n "Words": {}}}'
+    )
+    with pytest.raises(DeclarationsRefused) as refused:
+        read_declarations(path)
+    assert [problem.partition(":")[0] for problem in refused.value.problems] == ["line 3", "line 6"]
+
+
 def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
     """A named file that is not there is an error, never the builtin catalogue instead."""
     assert "cannot be read: No such file" in _refused(tmp_path / "domains.toml")
