@@ -27,11 +27,16 @@ class Connections(Protocol):
 
 
 class Connection:
-    """Watches one channel. Any number of threads may ask."""
+    """Watches one channel. Any number of threads may ask.
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    With `on_session` the connection is also kept: one that is lost is asked for at once and not at
+    the next call. `on_session` hears of each new one, on a thread of gRPC's, and may not wait.
+    """
+
+    def __init__(self, channel: grpc.Channel, on_session: Callable[[], None] | None = None) -> None:
         """Start to watch, and to connect."""
         self.channel = channel
+        self._on_session = on_session
         self._changed = Condition()
         self._state = grpc.ChannelConnectivity.IDLE
         self._sessions = 0
@@ -71,13 +76,8 @@ class Connection:
         """Wait for a connection, at most `timeout_s`, and say whether there is one."""
         if self.is_ready:
             return True
-        # A channel that lost its connection stays idle until somebody asks it to connect.
-        self.channel.subscribe(self._ignore, try_to_connect=True)
-        try:
-            with self._changed:
-                return self._changed.wait_for(lambda: self.is_ready, timeout_s)
-        finally:
-            self.channel.unsubscribe(self._ignore)
+        with self._asked_for(), self._changed:
+            return self._changed.wait_for(lambda: self.is_ready, timeout_s)
 
     def close(self) -> None:
         """Stop watching once nobody uses it. The connection goes with the last reference to it.
@@ -93,10 +93,28 @@ class Connection:
 
     def _observe(self, state: grpc.ChannelConnectivity) -> None:
         with self._changed:
-            if state is grpc.ChannelConnectivity.READY and not self.is_ready:
+            is_new = state is grpc.ChannelConnectivity.READY and not self.is_ready
+            if is_new:
                 self._sessions += 1
             self._state = state
             self._changed.notify_all()
+            kept = None if self._closed else self._on_session
+        if kept is None:
+            return
+        if is_new:
+            kept()
+        elif state is grpc.ChannelConnectivity.IDLE:
+            with self._asked_for():
+                pass  # gRPC goes on by itself once it was asked
+
+    @contextmanager
+    def _asked_for(self) -> Iterator[None]:
+        """Ask for a connection: a channel that lost its own stays idle until somebody does."""
+        self.channel.subscribe(self._ignore, try_to_connect=True)
+        try:
+            yield
+        finally:
+            self.channel.unsubscribe(self._ignore)
 
     @staticmethod
     def _ignore(_state: grpc.ChannelConnectivity) -> None:

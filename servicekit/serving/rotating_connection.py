@@ -20,18 +20,31 @@ from servicekit.serving.tls import Credential, secure_channel_credentials
 OpenChannel = Callable[[grpc.ChannelCredentials | None], grpc.Channel]
 
 
-def keep_connected(rotation: Rotation | None, open_channel: OpenChannel) -> Connections:
-    """Begin to connect, with the certificate that is current at any time, or with none."""
+def keep_connected(
+    rotation: Rotation | None,
+    open_channel: OpenChannel,
+    on_session: Callable[[], None] | None = None,
+) -> Connections:
+    """Begin to connect, with the certificate that is current at any time, or with none.
+
+    `on_session` is `Connection`'s.
+    """
     if rotation is None:
-        return Connection(open_channel(None))
-    return RotatingConnection(rotation, open_channel)
+        return Connection(open_channel(None), on_session)
+    return RotatingConnection(rotation, open_channel, on_session)
 
 
 class RotatingConnection:
     """The connection of the current certificate. Any number of threads may use it."""
 
-    def __init__(self, rotation: Rotation, open_channel: OpenChannel) -> None:
+    def __init__(
+        self,
+        rotation: Rotation,
+        open_channel: OpenChannel,
+        on_session: Callable[[], None] | None = None,
+    ) -> None:
         """Begin to connect."""
+        self._on_session = on_session
         self._rotation = rotation
         self._open_channel = open_channel
         self._lock = Lock()
@@ -72,4 +85,5 @@ class RotatingConnection:
         return self._used
 
     def _connect(self, credential: Credential) -> Connection:
-        return Connection(self._open_channel(secure_channel_credentials(credential)))
+        channel = self._open_channel(secure_channel_credentials(credential))
+        return Connection(channel, self._on_session)

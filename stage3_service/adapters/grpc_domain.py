@@ -80,13 +80,15 @@ class Dialer:
     """What all domains elsewhere are reached with.
 
     `certificate` is None only where Stage-3 itself serves without certificates; the endpoint must
-    then be loopback. `connect_timeout_s` is how long a call waits for a connection.
+    then be loopback. `connect_timeout_s` is how long a call waits for a connection. `on_connected`
+    takes a domain's name at each new connection to it, and may not wait.
     """
 
     certificate: Rotation | None
     connect_timeout_s: float
     monotonic_s: Callable[[], float]
     accepted: AcceptedDefinitions
+    on_connected: Callable[[str], None]
 
     def open(self, declaration: DomainDeclaration) -> GrpcDomain:
         """Begin to connect to a domain, whether or not it is there yet.
@@ -121,7 +123,9 @@ class GrpcDomain:
                 receive_max_bytes=max(largest, MAX_DEFINITION_BYTES) + ENVELOPE_MAX_BYTES,
             )
 
-        self._connections = keep_connected(dialer.certificate, connect)
+        self._connections = keep_connected(
+            dialer.certificate, connect, lambda: dialer.on_connected(declaration.name)
+        )
         self._closed = False
 
     def invoke(self, invocation: Invocation) -> Answer:

@@ -7,7 +7,8 @@ was measured) is handed in, and everything else is its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
@@ -16,6 +17,8 @@ from servicekit.serving.rotation import Rotation
 from servicekit.tally import Durations
 from stage3_service.adapters.grpc_domain import Dialer
 from stage3_service.adapters.json_schema import compile_foreign_schema
+from stage3_service.adapters.kept_domains import KeptDomains
+from stage3_service.adapters.looking_again import LookingAgain
 from stage3_service.adapters.mcp.opening import mcp_opener
 from stage3_service.adapters.measured_domain import measure_domains
 from stage3_service.adapters.reaching import connect_timeout_s
@@ -46,6 +49,7 @@ class Opening:
     extra_domains: Sequence[ExtraDomain]
     durations: Durations
     on_declared: Callable[[Catalogue], None]
+    kept: KeptDomains = field(default_factory=KeptDomains)
 
     def begin(self, declared: Catalogue) -> Generation:
         """Open all that is declared, or nothing.
@@ -58,6 +62,7 @@ class Opening:
         settings = self.settings
         record_unconfined(self.journal, declared)
         monotonic_s = self.clock.monotonic_s
+        looking = LookingAgain(self.acceptance, monotonic_s, self.log)
         domains = open_domains(
             declared,
             settings.state_dir,
@@ -65,12 +70,21 @@ class Opening:
             on_raised=logging_raised(self.log),
             extra_domains=self.extra_domains,
             dialer=Dialer(
-                self.certificate, connect_timeout_s(settings), monotonic_s, self.acceptance
+                self.certificate,
+                connect_timeout_s(settings),
+                monotonic_s,
+                self.acceptance,
+                looking.on_connected,
             ),
-            open_mcp=mcp_opener(settings, self.acceptance, self.log),
+            open_mcp=partial(
+                self.kept.open, open_domain=mcp_opener(settings, self.acceptance, self.log)
+            ),
         )
+        looking.begin(domains.describable)
         self.on_declared(domains.catalogue)
-        offer = Offer(domains.catalogue, self.acceptance, compile_foreign_schema)
+        offer = Offer(
+            domains.catalogue, self.acceptance, compile_foreign_schema, looking.on_withheld
+        )
         house = House(
             offer,
             settings.tokens.max_lifetime_s,

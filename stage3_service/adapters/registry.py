@@ -56,16 +56,19 @@ class ExtraDomain:
 
 @dataclass(frozen=True, slots=True)
 class OpenDomains:
-    """Every declared domain, callable from any thread until `close`."""
+    """Every declared domain, callable from any thread until `close`.
+
+    `describable` are those that have a definition to show, by name.
+    """
 
     catalogue: Catalogue
     domains: Mapping[str, Domain]
-    _describing: Mapping[str, Describing]
+    describable: Mapping[str, Describing]
     _closables: tuple[ClosableDomain, ...]
 
     def describing(self, name: str) -> Describing | None:
         """Return the domain of this name, where it has a definition to show."""
-        return self._describing.get(name)
+        return self.describable.get(name)
 
     def abandoned(self) -> dict[str, int]:
         """Return how many calls of each in-process domain were left behind and still run."""

@@ -79,18 +79,21 @@ class Offer:
     """A catalogue, less what is withheld at the moment of the question. Safe for any thread.
 
     `foreign` compiles a schema that a domain brought along: what was accepted of it is in force
-    beside the file's own.
+    beside the file's own. `on_withheld` hears of a domain that is withheld because it last showed
+    something else than was accepted, at each question, and may not wait.
     """
 
-    __slots__ = ("_acceptance", "_enforced", "_foreign", "catalogue")
+    __slots__ = ("_acceptance", "_enforced", "_foreign", "_on_withheld", "catalogue")
 
     def __init__(
         self,
         catalogue: Catalogue,
         acceptance: Acceptance,
         foreign: Callable[[bytes], ParametersValidator],
+        on_withheld: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.catalogue = catalogue
+        self._on_withheld = on_withheld
         self._acceptance = acceptance
         self._foreign = foreign
         self._enforced: dict[str, tuple[str, DomainDeclaration | None]] = {}
@@ -112,7 +115,11 @@ class Offer:
         """
         if not self.catalogue.withholds(domain):
             return False
-        return self._acceptance.withholds(domain) or self._declaration(domain) is None
+        if self._acceptance.withholds(domain):
+            if self._acceptance.accepted(domain) is not None:
+                self._on_withheld(domain)
+            return True
+        return self._declaration(domain) is None
 
     def __iter__(self) -> Iterator[Offered]:
         """Yield what is offered of each declared domain, in declared order."""

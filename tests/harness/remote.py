@@ -113,7 +113,8 @@ def dialer(
     files = CredentialFiles(client.certificate_file, client.key_file, client.server_authority_file)
     clock = SystemClock()
     certificate = Rotation(files, read_caller_credential, clock=clock, log=logger("dialer"))
-    return Dialer(certificate, connect_s, clock.monotonic_s, accepted or AnythingAccepted())
+    accepted = accepted or AnythingAccepted()
+    return Dialer(certificate, connect_s, clock.monotonic_s, accepted, lambda _: None)
 
 
 @contextmanager

@@ -260,21 +260,31 @@ class SessionOwner:
 
     async def _describe(self) -> Definition:
         session = self._session if self._session is not None and self._session.is_open else None
-        opened = session is None
+        opened, kept = session is None, False
         try:
             async with asyncio.timeout(self._owned.start_timeout_s):
                 session = session or await self._connected()
-                return await session.shown(self._owned.tools)
+                shown = await session.shown(self._owned.tools)
+            kept = opened and self._takes(session, shown)
+            return shown
         except DefinitionUnavailable:
             raise
         except Exception as error:
             raise DefinitionUnavailable(_reason(error, self._owned.start_timeout_s)) from error
         finally:
-            if opened and session is not None:
+            if opened and session is not None and not kept:
                 session.transport.ended.set()
             elif session is not None:
                 # What it showed may not be what was accepted: the next call asks again.
                 session.changed = True
+
+    def _takes(self, session: Session, shown: Definition) -> bool:
+        """Keep a session that was opened to look, if calls may go there and there is no other."""
+        has_another = self._opening is not None or (self._session and self._session.is_open)
+        if has_another or not self._owned.accepted.is_accepted(self._owned.domain, shown.digest):
+            return False
+        self._session = session
+        return True
 
     async def _connected(self) -> Session:
         """Return a session after its handshake; a task of its own sees it to its end."""

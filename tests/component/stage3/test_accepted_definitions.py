@@ -15,10 +15,13 @@ from stagegate.stage3.v1 import operator_service_pb2
 
 from servicekit.serving.client_errors import decode_rpc_error
 from servicekit.store.errors import StoreCorrupt
+from stage3_service.adapters import looking_again
+from stage3_service.adapters.looking_again import LookingAgain
 from stage3_service.domains.acceptance import Acceptance
 from stage3_service.domains.port import DomainUnreachable, Invocation
 from tests.fakes.domains import TrialDomain
 from tests.fakes.remote_domain import RemoteDomain, running_remote_domain, serve_remote_domain
+from tests.harness.mcp import eventually
 from tests.harness.pki import pki
 from tests.harness.remote import (
     dialer,
@@ -183,6 +186,75 @@ def test_the_control_that_came_back_as_itself_is_called(tmp_path: Path) -> None:
         finally:
             second.stop()
     assert second.times_described >= 1
+
+
+def offered(stage3: Stage3UnderTest) -> bool:
+    """Say whether an operator is told that the trial service is offered."""
+    listed = stage3.operator().ListDomains(operator_service_pb2.ListDomainsRequest())
+    return next(bool(one.offered) for one in listed.domains if one.name == "trial")
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["looks", "control"])
+def test_a_replaced_domain_is_found_before_a_step_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, looks: bool
+) -> None:
+    """The new connection itself is the reason to ask; no plan has to run into it.
+
+    Control: asked only by the call that finds the connection new, the step is started and fails.
+    """
+    if not looks:
+        monkeypatch.setattr(LookingAgain, "on_connected", lambda *_: None)
+    first = serve_remote_domain(pki(), TrialDomain())
+    with stage3_of(tmp_path, first.address, accept=["trial"]) as stage3:
+        token = stage3.issue(scope=SCOPE).token_hash
+        assert stage3.run(token, step("trial", "effect")).kind == "completed"
+        connections = stage3.service._domains.opened.domains["trial"]._connections  # type: ignore[attr-defined]
+        with connections.using() as connection:
+            before = connection.session
+            first.stop()
+            second = serve_remote_domain(pki(), TrialDomain(), address=first.address)
+            change(second)
+            try:
+                assert eventually(lambda: connection.is_ready and connection.session > before)
+                assert eventually(lambda: offered(stage3) is not looks)
+                answer = stage3.run(token, step("trial", "effect"))
+            finally:
+                second.stop()
+        started = "EXECUTION_STARTED" in [kind for kind, _, _ in stage3.trail("plan-2")]
+    assert (answer.reason, started) == (
+        ("METHOD_UNDECLARED", False) if looks else ("DOMAIN_UNREACHABLE", True)
+    )
+    assert second.received == []
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["looks", "control"])
+def test_a_domain_that_shows_what_was_accepted_again_is_offered_again(
+    remote: RemoteDomain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, looks: bool
+) -> None:
+    """It drifted and was rolled back: a refused step is the reason to look, a later one goes on.
+
+    Nobody has to come. Control: unless somebody looks, it stays withheld.
+    """
+    monkeypatch.setattr(looking_again, "PAUSE_S", 0.0)
+    if not looks:
+        monkeypatch.setattr(LookingAgain, "on_withheld", lambda *_: None)
+    with stage3_of(tmp_path, remote.address, accept=["trial"]) as stage3:
+        token = stage3.issue(scope=SCOPE).token_hash
+        usual = dict(remote.descriptions)
+        change(remote)
+        assert describe(stage3).difference
+        # Looked at while it is another one: it stays withheld, whoever knocks.
+        for _ in range(3):
+            assert stage3.run(token, step("trial", "effect")).reason == "METHOD_UNDECLARED"
+        remote.descriptions.clear()
+        remote.descriptions.update(usual)
+        assert stage3.run(token, step("trial", "effect")).reason == "METHOD_UNDECLARED"
+        if looks:
+            assert eventually(lambda: offered(stage3))
+        reasons = [stage3.run(token, step("trial", "effect")).reason for _ in range(3)]
+        assert stage3.events(event_type="DOMAIN_ACCEPTED")[1:] == []
+    assert reasons == (["", "", ""] if looks else ["METHOD_UNDECLARED"] * 3)
+    assert len(remote.trial.effects) == (3 if looks else 0)
 
 
 @pytest.mark.parametrize("asks", [True, False], ids=["asked", "control"])

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stagegate.stage3.v1 import operator_service_pb2
 
+from stage3_service.adapters import looking_again
+from stage3_service.adapters.looking_again import LookingAgain
 from tests.fakes.domains import trial_domain
 from tests.fakes.remote_domain import running_remote_domain
 from tests.harness.mcp import children, eventually, mcp_table, trial_keys
@@ -195,6 +198,36 @@ class TestAcceptance:
             assert notes(tmp_path) == ["effect"]
             stage3.accept("trial")
             assert stage3.run(token, step("trial", "effect")).kind == "completed"
+
+    @pytest.mark.parametrize("looks", [True, False], ids=["looks", "control"])
+    def test_a_server_that_was_rolled_back_is_served_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, looks: bool
+    ) -> None:
+        """Seen, refused, undone: a refused step makes Stage-3 start it again and look, and the
+        session that it looked on carries the next call. Control: nobody looks.
+        """
+        monkeypatch.setattr(looking_again, "PAUSE_S", 0.0)
+        if not looks:
+            monkeypatch.setattr(LookingAgain, "on_withheld", lambda *_: None)
+        descriptions = tmp_path / "descriptions"
+        descriptions.write_text("{}")
+        environment = {
+            "TRIAL_NOTES": str(tmp_path / "notes"),
+            "TRIAL_DESCRIPTIONS": str(descriptions),
+        }
+        declared = domains_file(tmp_path, environment=environment)
+        with running_stage3(tmp_path, domains_file=declared, accept=["trial"]) as stage3:
+            token = stage3.issue(scope=TRIAL).token_hash
+            descriptions.write_text('{"effect": "Sends all files somewhere."}')
+            describe = operator_service_pb2.DescribeDomainRequest(domain="trial")
+            assert stage3.operator().DescribeDomain(describe, timeout=20).difference
+            assert stage3.run(token, step("trial", "effect")).reason == "METHOD_UNDECLARED"
+            descriptions.write_text("{}")
+            reasons = [stage3.run(token, step("trial", "effect")).reason for _ in range(3)]
+            while looks and reasons[-1] == "METHOD_UNDECLARED":
+                reasons.append(stage3.run(token, step("trial", "effect")).reason)
+        assert set(reasons) == ({"METHOD_UNDECLARED", ""} if looks else {"METHOD_UNDECLARED"})
+        assert notes(tmp_path) == (["effect"] if looks else [])
 
     @pytest.mark.parametrize("parameters", [{"note": "x" * 41}, {"other": 1}, {"note": 1}])
     def test_parameters_that_do_not_fit_the_accepted_schema_are_not_sent(

@@ -248,7 +248,7 @@ class TestNothingWasSent:
     def test_without_certificates_only_loopback_is_reached(self) -> None:
         """As everywhere else in the house."""
         with pytest.raises(AddressRefused, match="not a loopback address"):
-            Dialer(None, 1.0, lambda: 0.0, AnythingAccepted()).open(
+            Dialer(None, 1.0, lambda: 0.0, AnythingAccepted(), lambda _: None).open(
                 remote_declaration("192.0.2.1:7411")
             )
 
