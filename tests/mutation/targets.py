@@ -37,6 +37,7 @@ _STORE: Final = (
     "tests/unit/stage3/store",
     "tests/component/stage3/test_shared_commits.py",
     "tests/component/stage3/test_accepted_definitions.py",
+    "tests/component/stage3/test_metrics.py",
     "tests/component/stage3/test_outcomes_at_rest.py",
     "tests/component/stage3/test_retention.py",
     "tests/component/stage3/test_state_check.py",
