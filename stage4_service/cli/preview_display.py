@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from servicekit.cli.output import count, print_facts, print_table, say, shorten
+from stage4_service.plan_validator import render_path
 from stage4_service.preview.declared_parameters import declared_parameters, is_closed
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _VALUE_CHARACTERS: Final = 120
 """Of a parameter in a table; --json has all of it."""
 _NAME_CHARACTERS: Final = 64
+"""Of a parameter's name; `render_path` shows no more of it."""
 
 
 def preview_document(
@@ -114,7 +116,8 @@ def _print_step(step: StepPreview) -> bool:
     print_facts(facts)
     rows = list(_rows(step))
     shown = [
-        (shorten(name, _NAME_CHARACTERS), declared, shorten(value, _VALUE_CHARACTERS))
+        # In backticks where it could be taken for another cell's words.
+        (render_path((name,)), declared, shorten(value, _VALUE_CHARACTERS))
         for name, declared, value in rows
     ]
     if rows:
@@ -123,7 +126,9 @@ def _print_step(step: StepPreview) -> bool:
         say(f"  refused: {problem.reason}: {problem.path} {problem.description}")
     for each in step.unknown:
         say(f"  not known: {each.path}: {each.description}")
-    return [(name, value) for name, _, value in shown] != [(name, value) for name, _, value in rows]
+    return any(
+        len(name) > _NAME_CHARACTERS or len(value) > _VALUE_CHARACTERS for name, _, value in rows
+    )
 
 
 def _others(step: StepPreview) -> str | None:
@@ -144,12 +149,10 @@ def _rows(step: StepPreview) -> Iterator[tuple[str, str, str]]:
         words = "" if parameter is None else " or ".join(parameter.types)
         if parameter is not None:
             words += (", " if words else "") + ("required" if parameter.required else "optional")
-        values = (
-            [json.dumps(step.parameters[name], ensure_ascii=False)]
-            if (name in step.parameters)
-            else []
-        )
-        values += [_flow(source) for source in step.sources if source.parameter == name]
+        # What replaces a value stands before it, where nothing is cut.
+        values = [_flow(source) for source in step.sources if source.parameter == name]
+        if name in step.parameters:
+            values.append(json.dumps(step.parameters[name], ensure_ascii=False))
         yield name, words, "; ".join(values)
 
 

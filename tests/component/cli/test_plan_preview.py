@@ -41,7 +41,7 @@ def preview(plan: Path, catalogue: Path, *words: str, vkey: str = KEY.vkey) -> A
     return run_offline(*PREVIEW, plan, "--catalogue", catalogue, "--vkey", vkey, *words)
 
 
-def plan_of(directory: Path, *steps: dict[str, Any]) -> Path:
+def plan_of(directory: Path, *steps: dict[str, Any], **changes: Any) -> Path:
     """Write a plan of these steps."""
     file = directory / "plan.json"
     document = {
@@ -49,6 +49,7 @@ def plan_of(directory: Path, *steps: dict[str, Any]) -> Path:
         "token_hash": "REPLACE_WITH_TOKEN",
         "trigger_type": "manual",
         "steps": list(steps),
+        **changes,
     }
     file.write_text(json.dumps(document))
     return file
@@ -286,3 +287,24 @@ def test_what_is_too_long_is_cut_for_people_only(catalogue: Path, tmp_path: Path
     assert "a" * 200 not in told.stdout
     assert "--json shows all of it" in told.stdout
     assert document["steps"][0]["parameters"]["text"] == "a" * 5000
+
+
+def test_a_name_cannot_pass_for_another_cell(catalogue: Path, tmp_path: Path) -> None:
+    """A parameter's name that is no plain word stands in backticks."""
+    odd = 'text  string, required  "harmless"'
+
+    told = preview(plan_of(tmp_path, upper(text="a", **{odd: 1})), catalogue)
+
+    assert f"`{odd}`" in told.stdout
+    assert not any(line.startswith(odd) for line in told.stdout.splitlines())
+
+
+def test_a_binding_is_not_cut_away(catalogue: Path, tmp_path: Path) -> None:
+    """However long the value is that it will replace."""
+    binding = {"source_step": 0, "source_path": "text", "target_step": 1, "target_path": "text"}
+    plan = plan_of(tmp_path, upper(text="a"), upper(text="b" * 500), data_bindings=[binding])
+
+    told = preview(plan, catalogue)
+
+    assert "from step 0: text; " in told.stdout
+    assert "--json shows all of it" in told.stdout
