@@ -127,10 +127,9 @@ def sweep(
     for kind, at in points:
         home, timeout_s = tmp_path / f"{kind[0]}-{kind[1]}-{at}", HANG_TIMEOUT_S
         while not run_point(template, home, kind, at, timeout_s=timeout_s):
-            # On a machine that stood still a healthy commit was overdue, and the service gave up
-            # before its disk hung. What was to be looked at has not happened yet.
+            # On a machine that stood still a healthy commit or call was overdue, and was given up
+            # before the disk failed. What was to be looked at has not happened yet.
             timeout_s *= 4
-            assert kind[0] is Fault.HANG, (kind, at)
             assert timeout_s < MOST_TIMEOUT_S, (kind, at)
     record_property(
         "figure",

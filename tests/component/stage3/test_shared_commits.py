@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
@@ -228,6 +229,46 @@ def test_what_is_overdue_is_erased_once_and_two_for_each_decision(tmp_path: Path
             assert len(ledger.read(lambda reader, sql=sql: reader.rows(sql))) == rows  # type: ignore[misc]
     finally:
         ledger.close()
+
+
+def test_what_is_urgent_is_decided_before_the_plans_that_wait(tmp_path: Path) -> None:
+    """A revocation waits for one commit, and for no plan that came before it."""
+    Ledger.create(tmp_path / "log", SCHEMA, now_us=0)
+    ledger = Ledger.open(tmp_path / "log", SCHEMA, clock=ManualClock(), commit_timeout_s=60)
+    store = SqliteJournalStore(ledger, TokenRows(), PlanRows(RING))
+    entered, gate = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def hold(_turn: object) -> None:
+        entered.set()
+        assert gate.wait(60)
+
+    def decide_as(name: str) -> Callable[[Snapshot], Writes[None]]:
+        def work(_snapshot: Snapshot) -> Writes[None]:
+            order.append(name)
+            return Writes(None)
+
+        return work
+
+    try:
+        callers = [threading.Thread(target=ledger.commit, args=(hold,))]
+        callers[0].start()
+        assert entered.wait(60)
+        for number, name in enumerate(("plan", "revocation")):
+            urgent = {"urgent": name == "revocation"}
+            callers.append(
+                threading.Thread(target=store.commit, args=(decide_as(name),), kwargs=urgent)
+            )
+            callers[-1].start()
+            while ledger.queue_depth <= number:
+                pass
+        gate.set()
+        for caller in callers:
+            caller.join(60)
+    finally:
+        ledger.close()
+
+    assert order == ["revocation", "plan"]
 
 
 def test_a_backlog_that_forgot_a_charge_would_be_seen(

@@ -5,7 +5,7 @@ Every pair is tried, with both failing and all else in order, and each alone.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,10 @@ from stage3_service.tokens.usage import TokenUsage
 from tests.unit.stage3 import grants
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from stage3_service.authorization.declared import DeclaredMethod
+    from stage3_service.domains.declaration import Catalogue
 
 BOUND = grants.token(plan_digest=grants.DIGEST)
 LIMITED = grants.token(
@@ -48,6 +51,26 @@ STEP_QUESTIONS: list[tuple[str, dict[str, Any]]] = [
     ("no_time_left", {"time_left_s": 0.0}),
 ]
 ADMISSION_QUESTIONS = [name for name in STEP_QUESTIONS if name[0] != "plan_bytes_exhausted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A catalogue of which nobody has accepted any domain."""
+
+    catalogue: Catalogue
+
+    @property
+    def domains(self) -> Mapping[str, object]:
+        """Return what is declared."""
+        return self.catalogue.domains
+
+    def method(self, domain: str, method: str) -> DeclaredMethod | None:
+        """Return what is declared."""
+        return self.catalogue.method(domain, method)
+
+    def withholds(self, _domain: str) -> bool:
+        """Say so of each."""
+        return True
 
 
 def ask_token(failing: dict[str, Any]) -> Any:
@@ -130,6 +153,28 @@ def test_scope_asks_the_token_before_the_catalogue_and_the_domain_before_the_met
     assert (None if denial is None else (denial.reason.value, denial.step)) == (
         None if reason is None else (reason, 2)
     )
+
+
+@pytest.mark.parametrize(
+    ("domain", "method", "declared", "reason"),
+    [
+        ("text", "upper", {"text": ("upper",)}, "domain_not_accepted"),
+        ("text", "upper", {"text": ("lower",)}, "method_undeclared"),
+        ("text", "upper", {"mail": ("upper",)}, "domain_unknown"),
+        ("text", "reverse", {"text": ("reverse",)}, "method_not_in_scope"),
+        ("mail", "send", {"mail": ("send",)}, "domain_not_in_scope"),
+    ],
+)
+def test_scope_asks_last_whether_an_operator_has_accepted_the_domain(
+    domain: str, method: str, declared: dict[str, tuple[str, ...]], reason: str
+) -> None:
+    """What is declared never changes; what is withheld may be accepted in a moment."""
+    withheld = Withheld(grants.catalogue(**declared))
+
+    denial = decide_scope(grants.token(), grants.step(domain, method, index=2), withheld)
+
+    assert denial is not None
+    assert (denial.reason.value, denial.step) == (reason, 2)
 
 
 def test_every_step_of_a_plan_is_asked_for_its_limits() -> None:
