@@ -13,8 +13,10 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
@@ -39,6 +41,8 @@ pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 
 SECONDS = 3.0
 IDLE_SECONDS = 1.5
+ROUNDS = 3
+"""Attacked and not attacked by turns: what else the machine does meets both alike."""
 PAUSE_S = 0.01
 SLOWER_MAX = 3.0
 # What an attack may add to a process; the control of each attack on memory adds more.
@@ -46,6 +50,10 @@ GROWTH_MAX_MIB = 64.0
 EXECUTE = "/stagegate.stage4.v1.PlanService/ExecutePlan"
 LIST_EVENTS = "/stagegate.stage4.v1.PlanService/ListAuditEvents"
 EXECUTE_AT_STAGE3 = "/stagegate.stage3.v1.PlanExecutionService/ExecuteMultiDomainPlan"
+# Beside this one the tail was 2.1 to 3.6 times that of an idle pair, and 8 times when it attacked
+# another server: its frames cost the attacker three quarters of a core, and whoever reads them half
+# of one. What the honest client waits for are two cores, and no thread of the victim.
+FILLS_THE_PROCESSORS = frozenset({"endless_headers"})
 # What gRPC itself ends by closing the connection; that it does is what shows that it was hit.
 CLOSED_BY_GRPC = frozenset({"malformed_frames", "control_frames"})
 
@@ -85,12 +93,12 @@ class Honest:
     """A client that submits plans, one after another, and holds each answer to be right."""
 
     pair: ProcessPair
-    token: str
     executed: int = 0
 
     def times_ms(self, seconds: float) -> list[float]:
         """Submit plans for so long and return how long each took."""
-        document = plan_document(self.token, step("text", "upper", text="honest"))
+        token = self.pair.stage3.issue().token_hash
+        document = plan_document(token, step("text", "upper", text="honest"))
         times = []
         last = time.monotonic() + seconds
         while time.monotonic() < last:
@@ -110,7 +118,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Honest]:
     with pair_of_processes(
         directory, stage3={"denials": Denials()}, stage4={"refusals": Refusals()}
     ) as pair:
-        client = Honest(pair, pair.stage3.issue().token_hash)
+        client = Honest(pair)
         # Whatever grows once, such as threads, has grown.
         client.times_ms(IDLE_SECONDS)
         yield client
@@ -121,11 +129,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Honest]:
 def test_an_attack_leaves_the_honest_client_served_and_memory_bounded(
     honest: Honest, name: str, target: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """Every honest plan is executed, at most three times as slowly; no process dies or grows.
-
-    Slowness is judged by the median: of a few hundred calls on a shared machine the 99th centile
-    is the machine's. Both are in the figure.
-    """
+    """Every honest plan is executed, at most three times as slowly; no process dies or grows."""
     pair = honest.pair
     processes = {"stage3": pair.stage3_process.process, "stage4": pair.stage4_process.process}
     if target == "stage4":
@@ -134,26 +138,75 @@ def test_an_attack_leaves_the_honest_client_served_and_memory_bounded(
     else:
         address = pair.stage3_process.addresses["plans"]
         caller, method = "domain", EXECUTE_AT_STAGE3
-    before = {service: resident_mib(one.pid) for service, one in processes.items()}
-    idle = honest.times_ms(IDLE_SECONDS)
-    with under_attack(name, address, caller, method, SECONDS) as counts:
-        attacked = honest.times_ms(SECONDS - 0.5)
-        counted = counts()
-        during = {service: _peak_mib(one.pid) for service, one in processes.items()}
+    victim = processes[target].pid
+    growth_mib = 0.0
+    pace = Pace()
+    counted: Counter[str] = Counter()
+    for _ in range(ROUNDS):
+        idle = honest.times_ms(IDLE_SECONDS)
+        _forget_peak(victim)
+        before_mib = resident_mib(victim)
+        with under_attack(name, address, caller, method, SECONDS) as counts:
+            pace.add(idle, honest.times_ms(SECONDS - 0.5))
+            counted.update(counts())
+        growth_mib = max(growth_mib, _peak_mib(victim) - before_mib)
     assert sum(counted.values()) > 0, "nothing was attacked"
     if name in CLOSED_BY_GRPC:
         assert counted["closed by the victim"] > 0
     assert all(one.poll() is None for one in processes.values())
-    growth = {service: during[service] - before[service] for service in processes}
     record_property(
         "figure",
-        f"{name} at {target}: honest p50 {median(idle):.1f} to {median(attacked):.1f} ms, "
-        f"p99 {_p99(idle):.1f} to {_p99(attacked):.1f} ms, "
-        f"memory {growth[target]:+.1f} MiB; {counted}",
+        f"{name} at {target}: honest {pace}; memory {growth_mib:+.1f} MiB; {dict(counted)}",
     )
-    assert growth[target] < GROWTH_MAX_MIB
-    assert median(attacked) < SLOWER_MAX * median(idle)
+    assert growth_mib < GROWTH_MAX_MIB
+    assert pace.slower_in_the_middle < SLOWER_MAX
+    if name not in FILLS_THE_PROCESSORS:
+        assert pace.slower_at_the_end < SLOWER_MAX
     _verify_alive(pair)
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long an honest client's calls took, in ms, with and without an attack, round by round."""
+
+    idle: list[list[float]] = field(default_factory=list)
+    attacked: list[list[float]] = field(default_factory=list)
+
+    def add(self, idle: list[float], attacked: list[float]) -> None:
+        """Add a round."""
+        self.idle.append(idle)
+        self.attacked.append(attacked)
+
+    @property
+    def slower_in_the_middle(self) -> float:
+        """Return the ratio of the medians."""
+        return self._slower(median)
+
+    @property
+    def slower_at_the_end(self) -> float:
+        """Return the ratio of the 99th centiles."""
+        return self._slower(_p99)
+
+    def _slower(self, of: Callable[[list[float]], float]) -> float:
+        """Return the ratio over all calls, or that of the round in the middle if it is lower.
+
+        An attack makes most rounds slower, and all of them together. A moment in which the machine
+        does something else makes one round slower, or all together.
+        """
+        rounds = zip(self.attacked, self.idle, strict=True)
+        return min(
+            of(list(chain(*self.attacked))) / of(list(chain(*self.idle))),
+            median(of(attacked) / of(idle) for attacked, idle in rounds),
+        )
+
+    def __str__(self) -> str:
+        """Return both in words."""
+        idle, attacked = list(chain(*self.idle)), list(chain(*self.attacked))
+        return (
+            f"p50 {median(idle):.1f} to {median(attacked):.1f} ms "
+            f"({self.slower_in_the_middle:.1f} times), "
+            f"p99 {_p99(idle):.1f} to {_p99(attacked):.1f} ms ({self.slower_at_the_end:.1f} times)"
+        )
 
 
 def _p99(times: list[float]) -> float:
@@ -170,12 +223,38 @@ def _verify_alive(pair: ProcessPair) -> None:
     assert refused.reason == "TOKEN_NOT_ACCEPTED"
 
 
+def _forget_peak(pid: int) -> None:
+    """Let the kernel take what a process holds now for the most that it has held."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def _peak_mib(pid: int) -> float:
-    """Return the most memory that a process has held."""
+    """Return the most memory that a process has held, since that was forgotten."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     raise AssertionError("the kernel does not say how much a process has held")
+
+
+class TestPaceIsJudged:
+    """Controls of the judgement: what an attack does to a tail is seen, one stall is not."""
+
+    CALM = [10.0] * 99 + [12.0]
+
+    def test_a_tail_that_an_attack_lengthens_is_seen(self) -> None:
+        """Two calls of a hundred, in each round, are five times as slow as the slowest was."""
+        pace = Pace()
+        for _ in range(ROUNDS):
+            pace.add(self.CALM, [10.0] * 98 + [60.0] * 2)
+        assert pace.slower_in_the_middle == 1.0
+        assert pace.slower_at_the_end > SLOWER_MAX
+
+    def test_a_moment_of_the_machine_is_not_the_attacks(self) -> None:
+        """One round is slow from end to end, and the two others are as ever."""
+        pace = Pace()
+        for slow in (False, True, False):
+            pace.add(self.CALM, [100.0] * 100 if slow else self.CALM)
+        assert pace.slower_at_the_end == 1.0
 
 
 @contextmanager
