@@ -143,14 +143,15 @@ class Bench:
         chosen: Sequence[_Test],
     ) -> tuple[Verdict, str]:
         verdict, said = self._in_child(partial(_run_changed, changed, live, chosen))
-        if verdict is not Verdict.HUNG:
+        if verdict is Verdict.SURVIVED:
             return verdict, said
-        # The machine may have stood still instead: what the test takes now decides.
-        hanging = next(test for test in chosen if test.item.nodeid == said)
+        # A machine that stood still fails a test as well. The one that noticed is run again: as the
+        # module is, which says how long it takes now, and with the mutant, before what follows it.
+        noticed = next(test for test in chosen if test.item.nodeid == said)
         start = time.monotonic()
-        self._in_child(partial(_run_changed, {}, live, [hanging]))
-        now = replace(hanging, seconds=time.monotonic() - start)
-        rest = [now, *chosen[chosen.index(hanging) + 1 :]]
+        self._in_child(partial(_run_changed, {}, live, [noticed]))
+        now = replace(noticed, seconds=time.monotonic() - start)
+        rest = [now, *chosen[chosen.index(noticed) + 1 :]]
         return self._in_child(partial(_run_changed, changed, live, rest))
 
     def _in_child(self, run: Callable[[Path], None]) -> tuple[Verdict, str]:
