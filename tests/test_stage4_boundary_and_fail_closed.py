@@ -33,6 +33,9 @@ from tests.harness.stage4 import Stage4UnderTest, running_stage4
 
 SOURCES = sorted(Path(stage4_service.__file__).parent.rglob("*.py"))
 
+# Said of who calls Stage-3, and that is never the client.
+OF_STAGE4_ITSELF = {"CLIENT_UNAUTHENTICATED", "METHOD_NOT_PERMITTED"}
+
 
 @pytest.fixture
 def fake() -> FakeStage3:
@@ -160,7 +163,9 @@ class TestStage4Stage3Boundaries:
 class TestFailClosedExhaustiveness:
     """Every way in which a plan can end is told under a stable reason, and recorded."""
 
-    @pytest.mark.parametrize("reason", sorted(set(STATUSES.codes) - {"REQUEST_INVALID"}), ids=str)
+    @pytest.mark.parametrize(
+        "reason", sorted(set(STATUSES.codes) - {"REQUEST_INVALID"} - OF_STAGE4_ITSELF), ids=str
+    )
     def test_every_reason_of_stage3_reaches_the_client_unchanged(
         self, stage4: Stage4UnderTest, fake: FakeStage3, reason: str
     ) -> None:
@@ -172,6 +177,17 @@ class TestFailClosedExhaustiveness:
         record = stage4.events(plan_id=executed.outcome.plan_id)[-1]
         assert record["event_type"] == "execution_failed"
         assert record["details"]["reason"] == reason
+
+    @pytest.mark.parametrize("reason", sorted(OF_STAGE4_ITSELF))
+    def test_what_stage3_holds_against_stage4_is_no_fault_of_the_client(
+        self, stage4: Stage4UnderTest, fake: FakeStage3, reason: str
+    ) -> None:
+        """Expect STAGE3_UNREACHABLE: the client's own certificate is good, and nothing happened."""
+        fake.script = lambda _request, context: refuse(context, reason)
+        executed = stage4.execute(_plan())
+        assert (executed.code, executed.reason) == ("UNAVAILABLE", "STAGE3_UNREACHABLE")
+        record = stage4.events(plan_id=executed.outcome.plan_id)[-1]
+        assert record["details"]["reason"] == "STAGE3_UNREACHABLE"
 
     @pytest.mark.parametrize(
         "code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]

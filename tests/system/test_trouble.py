@@ -194,24 +194,27 @@ class TestWrongIdentity:
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        ("changes", "reason"),
+        "changes",
         [
             # A client's certificate in Stage-4's place opens no door of Stage-3.
-            ({"STAGE4_STAGE3__TLS__CERTIFICATE_FILE": "demo.crt"}, "METHOD_NOT_PERMITTED"),
+            {
+                "STAGE4_STAGE3__TLS__CERTIFICATE_FILE": "demo.crt",
+                "STAGE4_STAGE3__TLS__KEY_FILE": "demo.key",
+            },
             # Whoever answers is not the pinned name: no connection, nothing sent.
-            ({"STAGE4_STAGE3__SERVER_NAME": "stage3.elsewhere.test"}, "STAGE3_UNREACHABLE"),
+            {"STAGE4_STAGE3__SERVER_NAME": "stage3.elsewhere.test"},
         ],
+        ids=["another's certificate", "another's name"],
     )
     def test_nothing_is_executed_and_the_client_is_told(
-        self, running: LocalPair, tmp_path: Path, changes: dict[str, str], reason: str
+        self, running: LocalPair, tmp_path: Path, changes: dict[str, str]
     ) -> None:
         """A stable reason, no effect, and a record at Stage-4."""
+        reason = "STAGE3_UNREACHABLE"
         variables = {
-            name: str(running.certificates / value) if value.endswith(".crt") else value
+            name: str(running.certificates / value) if name.endswith("_FILE") else value
             for name, value in changes.items()
         }
-        if reason == "METHOD_NOT_PERMITTED":
-            variables["STAGE4_STAGE3__TLS__KEY_FILE"] = str(running.certificates / "demo.key")
         document = tmp_path / "plan.json"
         document.write_text(json.dumps(trial_plan()))
         with LocalPair(tmp_path / "second") as second:
