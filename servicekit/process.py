@@ -89,20 +89,15 @@ def pin_to_cpu(cpu: int | None) -> None:
     os.sched_setaffinity(0, {cpu})
 
 
-COLLECT_AFTER: Final = 20_000
-"""Objects more than were freed, after which the youngest generation is searched for cycles. A plan
-makes some thousand, nearly all freed without a search; at Python's own 700 a busy service searches
-several times a plan."""
+def spare_what_stays_from_collection() -> None:
+    """Search for cycles never again among what the service was built of.
 
-
-def collect_garbage_rarely() -> None:
-    """Search for cycles rarely, and never again among what the service was built of.
-
-    To be called once it is built: modules, schemas and connections live as long as the process.
+    To be called once it is built: modules, schemas and connections live as long as the process. How
+    often the rest is searched stays as it was: a call that ended with an error may be held by a
+    cycle, and its stream counts until it is found.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, *gc.get_threshold()[1:])
 
 
 def on_hangup(act: Callable[[], None]) -> None:

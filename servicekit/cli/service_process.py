@@ -15,9 +15,9 @@ from servicekit.log import configure_logging, logger
 from servicekit.process import (
     ExitCode,
     StopSwitch,
-    collect_garbage_rarely,
     disable_core_dumps,
     pin_to_cpu,
+    spare_what_stays_from_collection,
 )
 from servicekit.store.errors import StoreError
 
@@ -76,7 +76,7 @@ def serve_process(
         switch.request(ExitCode.STORE_FAILED)
 
     service = build(seal)
-    collect_garbage_rarely()
+    spare_what_stays_from_collection()
     service.start()
     announce(service)
     log.info("serving", pid=os.getpid())

@@ -45,6 +45,7 @@ class ShieldInterceptor(OrderedInterceptor):
             raise
         except BaseException as error:
             if _is_own_end(error, context):
+                _let_go(error)
                 raise
             self._abort(method, error, context)
         if status_code(context) is grpc.StatusCode.UNKNOWN:
@@ -60,6 +61,18 @@ class ShieldInterceptor(OrderedInterceptor):
         self._policy.statuses.abort(
             context, WireError(INTERNAL, f"internal error, incident {incident}")
         )
+
+
+def _let_go(error: BaseException) -> None:
+    """Let go of the frames that the errors behind the end of a call went through.
+
+    Where one of them is a variable of such a frame, the two hold each other, and the frames hold
+    the call: its stream would count against its connection until somebody searched for cycles.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        behind.__traceback__ = None
+        behind = behind.__context__
 
 
 def _is_own_end(error: BaseException, context: grpc.ServicerContext) -> bool:

@@ -214,7 +214,7 @@ def test_a_plan_whose_stage4_was_killed_is_learned_by_resubmitting_it(tmp_path: 
         again = pair.stage4.execute(document, request_id="learned")
         while again.reason == "REQUEST_IN_PROGRESS":
             again = pair.stage4.execute(document, request_id="learned")
-        assert (again.code, again.reason) == ("CANCELLED", "CLIENT_CANCELLED")
+        assert (again.code, again.reason) == ("CANCELLED", "CLIENT_CANCELLED"), again.error
         assert (again.outcome.step, again.outcome.effects) == (2, plan_outcome_pb2.EFFECTS_SOME)
         assert pair.stage4.plan(lost).reason == "CLIENT_CANCELLED"
         assert pair.effects() == [f"{lost}/0"]
