@@ -21,6 +21,7 @@ from stage4_service.metrics import stage4_metrics
 from stage4_service.settings import STORE_FILE, Refusals
 from stage4_service.store.sqlite_journal import SqliteJournal
 from tests.fakes.stage3_service import TOKEN, FakeStage3, refuse, serving
+from tests.harness.held_writer import held_writer
 from tests.harness.scrape import Series, fetch, scrape, scrape_until, series
 from tests.harness.stage4 import Stage4UnderTest, running_stage4, stage4_settings
 
@@ -161,8 +162,8 @@ def test_a_sealed_log_is_told(tmp_path: Path, stage3_address: str) -> None:
     """Poison, a halt, a failed append and a service that is not ready."""
     with running_stage4(tmp_path, stage3_address) as stage4:
         journal: Any = stage4.service.journal
-        journal._ledger._commit_timeout_s = 1e-9
-        assert stage4.execute(plan()).reason == "AUDIT_UNAVAILABLE"
+        with held_writer(journal._ledger):
+            assert stage4.execute(plan()).reason == "AUDIT_UNAVAILABLE"
         where = stage4.service.addresses.metrics
 
         found = scrape_until(where, series("stagegate_store_poisoned"), 1)

@@ -35,6 +35,7 @@ from stage4_service.settings import STORE_FILE, Limits, Stage4Settings
 from stage4_service.store.sqlite_journal import SqliteJournal
 from tests.fakes.stage3_service import FakeStage3
 from tests.fakes.trial_plans import trial_plan
+from tests.harness.held_writer import held_writer
 from tests.harness.pki import uri
 from tests.harness.stage4 import running_stage4, stage4_settings
 
@@ -202,10 +203,9 @@ def test_a_sealed_log_takes_the_service_out_of_rotation(
     service = build_stage4(settings, clock=SystemClock(), ids=_ids, on_sealed=sealed.append)
     service.start()
     journal: Any = service.journal
-    journal._ledger._commit_timeout_s = 1e-9
     service._refusals.charge("somebody", Reason.PLAN_INVALID)
     service._refusals._budget.suppress("somebody")
-    with pytest.raises(JournalUnavailable):
+    with held_writer(journal._ledger), pytest.raises(JournalUnavailable):
         service.journal.record_security(
             SecurityRecord(SecurityRecordType.CALLER_REFUSED, "somebody", {})
         )
