@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
@@ -26,12 +25,11 @@ from stage3_service.domains.port import (
     Invocation,
 )
 from tests.fakes.accepted_definitions import AcceptedByTest
+from tests.harness.eventually import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIAL_SERVER = ROOT / "tests" / "harness" / "trial_mcp_server.py"
 NODE_SERVERS = ROOT / "tests" / "mcp_servers" / "node_modules" / "@modelcontextprotocol"
-PATIENCE_S = 60.0
-"""As long as anything is waited for that must happen; how long it took is never asserted."""
 
 
 def mcp_table(
@@ -139,16 +137,6 @@ def children() -> dict[int, str]:
             elif state == "Z":
                 found[int(entry.name)] = "zombie"
     return found
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Wait until something holds that another process or thread brings about."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not holds():
-        if time.monotonic() > deadline_s:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @contextmanager

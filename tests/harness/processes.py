@@ -1,6 +1,7 @@
 """Either service as a process of its own, to be killed without a word.
 
-Each listens where the system chose at its first start, and there again after every restart.
+Each listens where the system chose when it was made, at every start: nobody is given its ports
+while it is away.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from servicekit.settings import describe_settings
 from stage3_service.bootstrap import create_state
 from stage3_service.settings import Listen
 from stage4_service.bootstrap import init_store
+from stage4_service.settings import Listen as Stage4Listen
 from tests.harness.pki import pki
+from tests.harness.reserved_ports import ReservedPort
 from tests.harness.stage3 import Stage3UnderTest, stage3_settings
 from tests.harness.stage4 import Stage4UnderTest, stage4_settings
 
@@ -38,8 +41,11 @@ class Stage3Process:
         self.directory = directory
         self.effects_file = directory / "effects"
         self.log_file = directory / "stage3.log"
-        self.addresses: dict[str, str] = {}
-        self._settings = stage3_settings(directory, **changes)
+        self._ports = {name: ReservedPort() for name in ("plans", "operators", "probes", "metrics")}
+        self.addresses = {name: port.address for name, port in self._ports.items()}
+        self._settings = stage3_settings(
+            directory, **{"listen": Listen(**self.addresses), **changes}
+        )
         create_state(self._settings)
         self.under_test: Stage3UnderTest
         self.recovered_plans = 0
@@ -53,15 +59,13 @@ class Stage3Process:
 
     def start(self) -> Stage3UnderTest:
         """Start and wait for the line that says it serves."""
-        listen = Listen(**self.addresses) if self.addresses else self._settings.listen
-        settings = self._settings.model_copy(update={"listen": listen})
-        (self.directory / "stage3.json").write_text(settings.model_dump_json())
+        (self.directory / "stage3.json").write_text(self._settings.model_dump_json())
         self._process, said = _start(
             ["tests.harness.serve_stage3", str(self.directory), str(self.effects_file)],
             self.log_file,
         )
         self.recovered_plans = said["recovered_plans"]
-        self.addresses = {name: said[name] for name in ("plans", "operators", "probes", "metrics")}
+        assert {name: said[name] for name in self.addresses} == self.addresses
         listeners = {
             name: SimpleNamespace(address=address) for name, address in self.addresses.items()
         }
@@ -85,6 +89,10 @@ class Stage3Process:
         self.close()
         return code
 
+    def release(self) -> None:
+        """Let go of the trial's methods that hang, now and from now on."""
+        self.process.send_signal(signal.SIGUSR1)
+
     def effects(self) -> list[str]:
         """Return the idempotency key of every effect that happened in the world."""
         if not self.effects_file.exists():
@@ -98,16 +106,22 @@ class Stage3Process:
             self.process.stdout.close()
 
     def end(self) -> None:
-        """Kill the process if it still runs, stopped or not."""
+        """Kill the process if it still runs, stopped or not, and give its ports back."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
+        for port in self._ports.values():
+            port.close()
 
 
 class Stage4Process:
     """Run `stage4 serve` over one directory; start it again as often as wished."""
 
     def __init__(self, directory: Path, stage3_address: str, **changes: Any) -> None:
-        self.settings = stage4_settings(directory, stage3_address, **changes)
+        self._ports = {name: ReservedPort() for name in ("clients", "probes", "metrics")}
+        self._addresses = {name: port.address for name, port in self._ports.items()}
+        self.settings = stage4_settings(
+            directory, stage3_address, **{"listen": Stage4Listen(**self._addresses), **changes}
+        )
         self.config_file = directory / "stage4.toml"
         self.log_file = directory / "stage4.log"
         self.under_test: Stage4UnderTest
@@ -127,8 +141,7 @@ class Stage4Process:
             ["stage4_service", "serve", "--config", str(self.config_file), "--json"], self.log_file
         )
         listeners = said["listeners"]
-        listen = self.settings.listen.model_copy(update=listeners)
-        self.settings = self.settings.model_copy(update={"listen": listen})
+        assert listeners == self._addresses
         service: Any = SimpleNamespace(addresses=SimpleNamespace(**listeners))
         self.under_test = Stage4UnderTest(service, pki())
         return self.under_test
@@ -153,9 +166,11 @@ class Stage4Process:
             self.process.stdout.close()
 
     def end(self) -> None:
-        """Kill the process if it still runs."""
+        """Kill the process if it still runs, and give its ports back."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
+        for port in self._ports.values():
+            port.close()
 
 
 def _start(module: list[str], log_file: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:

@@ -1,13 +1,15 @@
 """Serve Stage-3 with the trial domain, as a process that a test can kill.
 
 Run as `python -m tests.harness.serve_stage3 DIRECTORY EFFECTS_FILE`; prints one line of JSON with
-its addresses and how many plans it closed, then serves until SIGTERM.
+its addresses and how many plans it closed, then serves until SIGTERM. SIGUSR1 lets go of the
+trial's methods that hang.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -25,7 +27,8 @@ def main(directory: Path, effects_file: Path) -> int:
     switch = StopSwitch()
     switch.install()
     settings = Stage3Settings.model_validate_json((directory / "stage3.json").read_bytes())
-    extra, _domain = trial_domain(max_duration_s=20.0, effects_file=effects_file)
+    extra, domain = trial_domain(max_duration_s=20.0, effects_file=effects_file)
+    signal.signal(signal.SIGUSR1, lambda *_: domain.release.set())
     service = build_stage3(
         settings,
         extra_domains=[extra],

@@ -150,6 +150,11 @@ class Stage4UnderTest:
         )
         return [json.loads(event.event_json) for event in page.events]
 
+    def reaches_stage3(self) -> bool:
+        """Say whether a connection to Stage-3 stands, as far as Stage-4 has heard."""
+        with self.service._connections.using() as connection:
+            return connection.is_ready
+
     def close(self) -> None:
         """Close the channels."""
         for channel in self._channels.values():

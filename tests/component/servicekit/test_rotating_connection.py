@@ -26,9 +26,18 @@ from tests.component.servicekit.serving_world import (
     call,
     uri,
 )
+from tests.harness.reserved_ports import ReservedPort
 from tests.harness.rotation import put_pair, serial_of
 
 READY_S = 10.0
+
+
+@pytest.fixture
+def port() -> Iterator[ReservedPort]:
+    """Keep a port for a server that goes away and comes back."""
+    reserved = ReservedPort()
+    yield reserved
+    reserved.close()
 
 
 def serial_seen(_request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -99,11 +108,13 @@ def test_a_call_under_way_ends_where_it_began(world: World) -> None:
         assert under_way.result(10) == b"through"
 
 
-def test_where_no_connection_stands_the_next_is_the_new_certificates(world: World) -> None:
+def test_where_no_connection_stands_the_next_is_the_new_certificates(
+    world: World, port: ReservedPort
+) -> None:
     """Nothing is tried with the old certificate once there is a new one."""
     files = caller_files(world.authority)
-    server = world.serve({"Serial": serial_seen})
-    address = server.address
+    address = port.address
+    server = world.serve({"Serial": serial_seen}, address=address)
     with connected(files, server) as connections:
         ask(connections)
         server.stop(0)

@@ -37,6 +37,7 @@ from tests.component.servicekit.serving_world import (
     full,
     uri,
 )
+from tests.harness.reserved_ports import ReservedPort
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -389,10 +390,11 @@ class TestStop:
 
     def test_a_listener_that_stopped_gives_its_port_back(self, world: World) -> None:
         """The same address can be bound again at once."""
-        first = world.serve({"Get": echo})
-        assert first.stop(0) is True
-        second = world.serve({"Get": echo}, address=first.address)
-        assert call(world.channel(second), "Get", b"x") == b"x"
+        with ReservedPort() as address:
+            first = world.serve({"Get": echo}, address=address)
+            assert first.stop(0) is True
+            second = world.serve({"Get": echo}, address=address)
+            assert call(world.channel(second), "Get", b"x") == b"x"
 
 
 def test_a_foreign_client_can_call(world: World, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from stage3_service.domains.acceptance import Acceptance
 from stage3_service.domains.port import DomainUnreachable, Invocation
 from tests.fakes.domains import TrialDomain
 from tests.fakes.remote_domain import RemoteDomain, running_remote_domain, serve_remote_domain
-from tests.harness.mcp import eventually
+from tests.harness.eventually import eventually
 from tests.harness.pki import pki
 from tests.harness.remote import (
     dialer,

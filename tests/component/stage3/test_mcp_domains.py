@@ -17,7 +17,8 @@ from stage3_service.adapters import looking_again
 from stage3_service.adapters.looking_again import LookingAgain
 from tests.fakes.domains import trial_domain
 from tests.fakes.remote_domain import running_remote_domain
-from tests.harness.mcp import children, eventually, mcp_table, trial_keys
+from tests.harness.eventually import eventually
+from tests.harness.mcp import children, mcp_table, trial_keys
 from tests.harness.processes import stage3_process
 from tests.harness.remote import domain_client, write_domains_file
 from tests.harness.stage3 import Stage3UnderTest, running_stage3, step

@@ -15,7 +15,8 @@ from stagegate.stage3.v1 import operator_service_pb2
 
 from servicekit.serving.client_errors import decode_rpc_error
 from stage3_service.adapters.kept_domains import KeptDomains
-from tests.harness.mcp import children, eventually, mcp_table, node_keys, trial_keys
+from tests.harness.eventually import eventually
+from tests.harness.mcp import children, mcp_table, node_keys, trial_keys
 from tests.harness.processes import stage3_process
 from tests.harness.stage3 import Stage3UnderTest, running_stage3, step
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,9 +11,12 @@ import grpc
 import pytest
 from stagegate.stage4.v1 import plan_service_pb2
 
+from stage4_service.settings import ClientBounds
 from tests.fakes.stage3_service import FakeStage3, completed, serving
 from tests.fakes.trial_plans import trial_plan, trial_step
-from tests.harness.stage3 import running_stage3, stage3_settings
+from tests.harness.eventually import eventually
+from tests.harness.processes import stage3_process
+from tests.harness.reserved_ports import ReservedPort
 from tests.harness.stage4 import Stage4UnderTest, running_stage4
 
 UNKNOWN = 3
@@ -39,11 +38,13 @@ def test_without_stage3_nothing_is_sent_and_nothing_happened(tmp_path: Path) -> 
 
 def test_stage3_may_come_later_than_stage4(tmp_path: Path, fake: FakeStage3) -> None:
     """Expect a plan to wait for the connection, within its time, and no state to be left over."""
-    with serving(fake) as address:
-        pass
-    with running_stage4(tmp_path, address, connect_timeout_s=10.0) as stage4:
+    with (
+        ReservedPort() as address,
+        running_stage4(tmp_path, address, connect_timeout_s=10.0) as stage4,
+    ):
+        # Said by Stage-4, or by the client's own clock where that is faster.
         refused = stage4.execute(trial_plan(), timeout_s=1.0)
-        assert refused.reason in {"STAGE3_UNREACHABLE", "DEADLINE_EXCEEDED"}
+        assert refused.code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
         with serving(fake, address):
             assert stage4.execute(trial_plan()).code == "OK"
 
@@ -54,27 +55,35 @@ def test_a_stage3_that_went_away_between_two_plans_is_noticed(
     """Expect STAGE3_UNREACHABLE for a plan that found the connection gone, not OUTCOME_UNKNOWN."""
     with running_stage4(tmp_path, "127.0.0.1:1", connect_timeout_s=0.3) as stage4:
         assert stage4.execute(trial_plan()).reason == "STAGE3_UNREACHABLE"
-    with serving(fake) as address:
-        pass
-    with running_stage4(tmp_path / "b", address, connect_timeout_s=1.0) as stage4:
+    with (
+        ReservedPort() as address,
+        running_stage4(tmp_path / "b", address, connect_timeout_s=1.0) as stage4,
+    ):
         with serving(fake, address):
-            assert stage4.execute(trial_plan()).code == "OK"
+            assert eventually(lambda: stage4.execute(trial_plan()).code == "OK")
+        assert eventually(lambda: not stage4.reaches_stage3())
         assert stage4.execute(trial_plan()).reason == "STAGE3_UNREACHABLE"
         assert len(fake.received) == 1
 
 
 def test_a_plan_that_outlives_the_clients_time_is_pending(
-    stage4: Stage4UnderTest, fake: FakeStage3
+    tmp_path: Path, stage3_address: str, fake: FakeStage3
 ) -> None:
-    """Expect OUTCOME_PENDING with unknown effects before the client's own deadline strikes."""
+    """Expect OUTCOME_PENDING with unknown effects when the time is up.
+
+    It is the service's maximum, so that no clock of the client's own can end the call first.
+    """
     release = threading.Event()
     fake.script = lambda request, _context: (release.wait(20), completed(request, [{}]))[1]
-    executed = stage4.execute(trial_plan(), timeout_s=1.0)
-    release.set()
-    assert (executed.code, executed.reason) == ("DEADLINE_EXCEEDED", "OUTCOME_PENDING")
-    assert executed.outcome.effects == UNKNOWN
-    assert _last(stage4, executed.outcome.plan_id)["outcome"] == "unknown"
-    assert stage4.plan(executed.outcome.plan_id).state == plan_service_pb2.PLAN_STATE_UNKNOWN
+    bounds = ClientBounds(max_deadline_s=1.0)
+    with running_stage4(tmp_path, stage3_address, plans=bounds) as stage4:
+        assert eventually(stage4.reaches_stage3)
+        executed = stage4.execute(trial_plan(), timeout_s=None)
+        release.set()
+        assert (executed.code, executed.reason) == ("DEADLINE_EXCEEDED", "OUTCOME_PENDING")
+        assert executed.outcome.effects == UNKNOWN
+        assert _last(stage4, executed.outcome.plan_id)["outcome"] == "unknown"
+        assert stage4.plan(executed.outcome.plan_id).state == plan_service_pb2.PLAN_STATE_UNKNOWN
 
 
 def test_the_remaining_time_travels_on(stage4: Stage4UnderTest, fake: FakeStage3) -> None:
@@ -175,51 +184,30 @@ def test_a_stage3_killed_in_mid_step_leaves_the_outcome_unknown_until_it_is_aske
     tmp_path: Path,
 ) -> None:
     """Expect OUTCOME_UNKNOWN with both identifiers, then in doubt from the restarted Stage-3."""
-    settings = stage3_settings(tmp_path)
-    with running_stage3(tmp_path) as before:
-        token = before.issue(scope={"trial": ("effect_then_hang",)}).token_hash
-        address = before.service.plans.address
-    settings = settings.model_copy(
-        update={"listen": settings.listen.model_copy(update={"plans": address})}
-    )
-    (tmp_path / "stage3.json").write_text(settings.model_dump_json())
-    effects = tmp_path / "effects"
-    plan = trial_plan(trial_step("effect_then_hang"), token_hash=token)
-
-    def start() -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.harness.serve_stage3", str(tmp_path), str(effects)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": ".:protos/gen"},
-        )
-        assert process.stdout is not None
-        json.loads(process.stdout.readline())
-        return process
-
-    with running_stage4(tmp_path, address, connect_timeout_s=10.0) as stage4:
-        first = start()
+    with (
+        stage3_process(tmp_path) as below,
+        running_stage4(tmp_path, below.addresses["plans"], connect_timeout_s=20.0) as stage4,
+    ):
+        token = below.under_test.issue(scope={"trial": ("effect_then_hang",)}).token_hash
+        plan = trial_plan(trial_step("effect_then_hang"), token_hash=token)
         answers: list[Any] = []
         thread = threading.Thread(
             target=lambda: answers.append(stage4.execute(plan, request_id="r"))
         )
         thread.start()
-        while not (effects.exists() and effects.read_text()):
+        while not below.effects():
             thread.join(0.01)
-        os.kill(first.pid, signal.SIGKILL)
+        below.kill()
         thread.join(20)
-        first.communicate()
         (lost,) = answers
         assert (lost.code, lost.reason) == ("INTERNAL", "OUTCOME_UNKNOWN")
         assert (lost.outcome.request_id, lost.outcome.effects) == ("r", UNKNOWN)
-        second = start()
+        below.start()
         again = stage4.execute(plan, request_id="r")
-        second.send_signal(signal.SIGTERM)
-        second.communicate()
         assert (again.code, again.reason) == ("FAILED_PRECONDITION", "STEP_IN_DOUBT")
         assert (again.outcome.step, again.outcome.effects) == (0, UNKNOWN)
         assert stage4.plan(lost.outcome.plan_id).reason == "STEP_IN_DOUBT"
-        assert len(effects.read_text().splitlines()) == 1
+        assert len(below.effects()) == 1
 
 
 def test_a_resubmission_that_is_not_sent_promises_nothing(tmp_path: Path, fake: FakeStage3) -> None:
@@ -228,13 +216,15 @@ def test_a_resubmission_that_is_not_sent_promises_nothing(tmp_path: Path, fake: 
     def lose(_request: Any, context: grpc.ServicerContext) -> Any:
         return context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
 
-    with serving(fake) as address:
-        pass
-    with running_stage4(tmp_path, address, connect_timeout_s=1.0) as stage4:
+    with (
+        ReservedPort() as address,
+        running_stage4(tmp_path, address, connect_timeout_s=1.0) as stage4,
+    ):
         with serving(fake, address):
-            assert stage4.execute(trial_plan()).code == "OK"
+            assert eventually(lambda: stage4.execute(trial_plan()).code == "OK")
             fake.script = lose
             assert stage4.execute(trial_plan(), request_id="r").reason == "OUTCOME_UNKNOWN"
+        assert eventually(lambda: not stage4.reaches_stage3())
         again = stage4.execute(trial_plan(), request_id="r")
         assert (again.reason, again.outcome.effects) == ("STAGE3_UNREACHABLE", UNKNOWN)
         fresh = stage4.execute(trial_plan(), request_id="another")

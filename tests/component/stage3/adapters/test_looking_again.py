@@ -9,7 +9,7 @@ from servicekit.log import logger
 from stage3_service.adapters.looking_again import PAUSE_S, LookingAgain
 from stage3_service.domains.acceptance import Acceptance
 from stage3_service.domains.definition import Definition, DefinitionUnavailable
-from tests.harness.mcp import eventually
+from tests.harness.eventually import eventually
 
 USUAL, OTHER = Definition.of({"a": 1}), Definition.of({"a": 2})
 

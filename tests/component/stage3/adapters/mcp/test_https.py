@@ -14,8 +14,9 @@ from stage3_service.adapters.mcp.session import Session
 from stage3_service.domains.port import DomainUnreachable, Output
 from tests.fakes.accepted_definitions import AcceptedByTest
 from tests.fakes.mcp_http_server import WORK, Reply, http_peer
+from tests.harness.eventually import PATIENCE_S, eventually
 from tests.harness.https_mcp_server import HttpsServer, authority, https_server
-from tests.harness.mcp import PATIENCE_S, eventually, invoke, mcp_domain, mcp_table
+from tests.harness.mcp import invoke, mcp_domain, mcp_table
 
 DONE = Output(b'{"structured_content":{"result":"done"}}')
 GENERATIONS = {"auto": "2026-07-28", "legacy": "2025-11-25"}
