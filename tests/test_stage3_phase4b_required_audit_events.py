@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.harness.fixtures import Trial
     from tests.harness.stage3 import Stage3UnderTest
 
-SCOPE = {"text": ("upper",), "trial": ("echo", "silent", "hang", "fail")}
+SCOPE = {"text": ("upper",), "trial": ("echo", "silent", "hang", "stall", "fail")}
 ECHO = step("trial", "echo", a=1)
 
 FIELDS = {
@@ -125,7 +125,7 @@ class TestEveryTypeHasAPath:
     ) -> None:
         """LATE_OUTCOME follows the terminal event and changes nothing that was told."""
         token = stage3.issue(scope=SCOPE)
-        answer = stage3.run(token.token_hash, step("trial", "hang"))
+        answer = stage3.run(token.token_hash, step("trial", "stall"))
         assert answer.kind == "in_doubt"
         trial.domain.release.set()
         late: list[dict[str, Any]] = []
@@ -140,7 +140,7 @@ class TestEveryTypeHasAPath:
         ]
         assert "terminal" not in late[0]["additional_data"]
         again = stage3.send(
-            stage3.request(token.token_hash, [step("trial", "hang")], request_id="request-1")
+            stage3.request(token.token_hash, [step("trial", "stall")], request_id="request-1")
         )
         assert (again.kind, again.ended) == ("in_doubt", answer.ended)
 

@@ -38,8 +38,9 @@ from stage3_service.domains.port import (
 )
 from tests.fakes.domains import METHODS, RAW_ANSWERS, TrialDomain, trial_domain
 from tests.fakes.remote_domain import FURTHER_METHODS, running_remote_domain
+from tests.harness.eventually import PATIENCE_S
 from tests.harness.fixtures import Trial
-from tests.harness.mcp import PATIENCE_S, mcp_table, node_keys, python_keys
+from tests.harness.mcp import mcp_table, node_keys, python_keys
 from tests.harness.remote import (
     domain_client,
     remote_methods,
@@ -659,7 +660,7 @@ class TestThroughStage3:
             ("long_message", "failed", "DOMAIN_FAILED", "EXECUTION_COMPLETED"),
             ("unreachable", "failed", "DOMAIN_UNREACHABLE", "EXECUTION_COMPLETED"),
             ("silent", "in_doubt", "STEP_IN_DOUBT", "OPERATION_ABORTED"),
-            ("hang", "in_doubt", "STEP_IN_DOUBT", "OPERATION_ABORTED"),
+            ("stall", "in_doubt", "STEP_IN_DOUBT", "OPERATION_ABORTED"),
         ],
     )
     def test_every_misbehaviour_has_one_outcome_and_no_text_of_its_own(
@@ -682,7 +683,7 @@ class TestThroughStage3:
         with ThreadPoolExecutor(8) as clients:
             hung = list(
                 clients.map(
-                    lambda _: stage3.run(token.token_hash, step("trial", "hang")).kind, range(8)
+                    lambda _: stage3.run(token.token_hash, step("trial", "stall")).kind, range(8)
                 )
             )
         assert hung == ["in_doubt"] * 8
@@ -701,14 +702,12 @@ class TestThroughStage3:
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage3UnderTest, str]]:
     """A Stage-3 that reaches the trial domain over gRPC, and a credential for all its methods."""
     directory = tmp_path_factory.mktemp("elsewhere")
-    methods = remote_methods(20.0)
-    methods["hang"]["max_duration_s"] = 0.5
     with (
         running_remote_domain() as remote,
         running_stage3(
             directory,
             domains_file=write_domains_file(
-                directory / "domains.json", remote.address, methods=methods
+                directory / "domains.json", remote.address, max_duration_s=20.0
             ),
             domain_client=domain_client(),
             accept=["trial"],
@@ -744,7 +743,7 @@ class TestADomainElsewhere:
             ("status_permission_denied", "failed", "DOMAIN_FAILED"),
             ("status_unavailable", "in_doubt", "STEP_IN_DOUBT"),
             ("forged_unsent", "in_doubt", "STEP_IN_DOUBT"),
-            ("hang", "in_doubt", "STEP_IN_DOUBT"),
+            ("stall", "in_doubt", "STEP_IN_DOUBT"),
         ],
     )
     def test_what_it_does_is_what_the_plan_says(

@@ -26,6 +26,9 @@ from stage3_service.domains.port import (
 
 TRIAL_SCHEMA = b'{"type":"object"}'
 TRIAL_MAX_RESPONSE_BYTES = 4096
+STALL_S = 0.3
+"""How long `stall` is waited for. Every other method has much longer, so that none of them is given
+up because the machine was busy."""
 
 
 class TrialError(Exception):
@@ -35,8 +38,9 @@ class TrialError(Exception):
 class TrialDomain:
     """One method per kind of behaviour. `received` is what it was handed, in order.
 
-    `hang` and `effect_then_hang` return only after `release` is set, which in a process of its own
-    is never. `effects_file`, when given, gets one durable line with the idempotency key per effect.
+    `hang`, `stall` and `effect_then_hang` return only after `release` is set, which in a process of
+    its own is never. `effects_file`, when given, gets one durable line with the idempotency key per
+    effect.
     """
 
     def __init__(self, effects_file: Path | None = None) -> None:
@@ -72,6 +76,10 @@ class TrialDomain:
         """Answer only after `release`."""
         self.release.wait()
         return Output(b'{"released":true}')
+
+    def stall(self, invocation: Invocation) -> Answer:
+        """Hang, as a method that may take a moment only: for a step that is to be in doubt."""
+        return self.hang(invocation)
 
     def effect_then_hang(self, invocation: Invocation) -> Answer:
         """Leave one effect, then answer only after `release`."""
@@ -152,6 +160,7 @@ METHODS: Mapping[str, Callable[[TrialDomain, Invocation], Answer]] = {
     "echo": TrialDomain.echo,
     "effect": TrialDomain.effect,
     "hang": TrialDomain.hang,
+    "stall": TrialDomain.stall,
     "effect_then_hang": TrialDomain.effect_then_hang,
     "slow": TrialDomain.slow,
     "fail": TrialDomain.fail,
@@ -166,13 +175,18 @@ METHODS: Mapping[str, Callable[[TrialDomain, Invocation], Answer]] = {
 }
 
 
+def longest_s(method: str, max_duration_s: float) -> float:
+    """Return how long a method may take, where the others may take `max_duration_s`."""
+    return min(STALL_S, max_duration_s) if method == "stall" else max_duration_s
+
+
 def trial_declaration(name: str = "trial", *, max_duration_s: float = 5.0) -> DomainDeclaration:
     """Declare every method of the trial domain; parameters are any object."""
     methods = {
         method: MethodDeclaration(
             name=method,
             description=f"Behaves as its name says: {method}.",
-            max_duration_s=max_duration_s,
+            max_duration_s=longest_s(method, max_duration_s),
             max_response_bytes=TRIAL_MAX_RESPONSE_BYTES,
             repetition=Repetition.NEITHER,
             parameters_schema_json=TRIAL_SCHEMA,

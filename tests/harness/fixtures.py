@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from tests.fakes.domains import TrialDomain
 
 
+TRIAL_S = 10.0
+"""How long a step of the trial domain may take: a test that holds one lets it go long before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """Hold the trial domain as Stage-3 takes it, and as a test looks into it."""
@@ -43,8 +47,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def trial() -> Iterator[Trial]:
-    """Return a domain that does as it is told, and gives up on a call after half a second."""
-    made = Trial(*trial_domain(max_duration_s=0.5))
+    """Return a domain that does as it is told."""
+    made = Trial(*trial_domain(max_duration_s=TRIAL_S))
     yield made
     made.domain.release.set()
 

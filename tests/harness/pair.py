@@ -29,7 +29,7 @@ SCOPE: Mapping[str, Sequence[str]] = {
     "text": ("upper", "lower", "concat", "sha256"),
     "notebook": ("append_note", "list_notes", "read_note"),
     "trial": (
-        *("echo", "effect", "hang", "effect_then_hang", "slow", "fail", "raise_error"),
+        *("echo", "effect", "hang", "stall", "effect_then_hang", "slow", "fail", "raise_error"),
         *("unreachable", "silent", "garbage", "oversized", "huge_integer"),
     ),
 }

@@ -18,12 +18,13 @@ from servicekit.serving.tls import CredentialFiles, read_caller_credential
 from stage3_service.adapters.grpc_domain import Dialer, GrpcDomain
 from stage3_service.domains.declaration import DomainDeclaration, MethodDeclaration, Repetition
 from stage3_service.settings import DomainClient
-from tests.fakes.domains import METHODS, TRIAL_MAX_RESPONSE_BYTES
+from tests.fakes.domains import METHODS, TRIAL_MAX_RESPONSE_BYTES, longest_s
 from tests.fakes.remote_domain import FURTHER_METHODS
 from tests.harness.pki import Pki, pki, server_dns
+from tests.harness.reserved_ports import ReservedPort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from stage3_service.domains.definition import AcceptedDefinitions, Definition
 
@@ -36,7 +37,7 @@ def remote_methods(max_duration_s: float) -> dict[str, Any]:
     return {
         name: {
             "description": f"Behaves as its name says: {name}.",
-            "max_duration_s": max_duration_s,
+            "max_duration_s": longest_s(name, max_duration_s),
             "max_response_bytes": TRIAL_MAX_RESPONSE_BYTES,
             "repetition": "neither",
             "parameters_schema": {"type": "object"},
@@ -75,14 +76,22 @@ def domain_client(caller: str = "stage3", keys: Pki | None = None) -> DomainClie
 def remote_declaration(
     address: str,
     *,
-    max_duration_s: float = 5.0,
+    max_duration_s: float = 60.0,
+    limits_s: Mapping[str, float] | None = None,
     server_name: str | None = None,
     methods: tuple[str, ...] = (),
 ) -> DomainDeclaration:
-    """Declare the trial service at `address`; `methods` are declared beside the usual ones."""
+    """Declare the trial service at `address`; `methods` are declared beside the usual ones.
+
+    `limits_s` are the longest times of methods that may not take `max_duration_s`.
+    """
     declared = {
         name: MethodDeclaration(
-            name, "A trial.", max_duration_s, TRIAL_MAX_RESPONSE_BYTES, Repetition.NEITHER
+            name,
+            "A trial.",
+            (limits_s or {}).get(name, longest_s(name, max_duration_s)),
+            TRIAL_MAX_RESPONSE_BYTES,
+            Repetition.NEITHER,
         )
         for name in (*METHODS, *FURTHER_METHODS, *methods)
     }
@@ -134,7 +143,8 @@ class RemoteProcess:
         self.effects_file = directory / "effects"
         self._directory = directory
         self._process: subprocess.Popen[str] | None = None
-        self.address = "127.0.0.1:0"
+        self._port = ReservedPort()
+        self.address = self._port.address
 
     def start(self) -> None:
         """Start, and wait until it listens."""
@@ -151,8 +161,8 @@ class RemoteProcess:
                 text=True,
             )
         assert self._process.stdout is not None
-        self.address = self._process.stdout.readline().strip()
-        assert self.address, (self._directory / "remote.log").read_text()
+        said = self._process.stdout.readline().strip()
+        assert said == self.address, (self._directory / "remote.log").read_text()
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal: SIGKILL ends it without a word, SIGSTOP makes it hang."""
@@ -173,13 +183,18 @@ class RemoteProcess:
         if self._process is not None:
             self.send(signal.SIGKILL)
 
+    def close(self) -> None:
+        """Give its port back."""
+        self._port.close()
+
 
 @contextmanager
 def remote_process(directory: Path) -> Iterator[RemoteProcess]:
     """Run the trial service as a process, and end it in any case."""
     running = RemoteProcess(directory)
-    running.start()
     try:
+        running.start()
         yield running
     finally:
         running.end()
+        running.close()

@@ -14,6 +14,7 @@ from stagegate.stage4.v1 import plan_service_pb2 as pb
 
 from stage3_service.execution.execute_plan import PlanExecutor
 from stage3_service.settings import Denials
+from stage4_service.settings import ClientBounds
 from tests.harness.pair import SCOPE, as_bytes, plan_document, running_pair
 from tests.harness.pki import uri
 from tests.harness.stage3 import step
@@ -291,8 +292,8 @@ def test_a_method_that_takes_too_long_is_in_doubt_and_its_late_answer_is_recorde
     tmp_path: Path,
 ) -> None:
     """STEP_IN_DOUBT at the method's maximum; the answer afterwards changes no outcome."""
-    with running_pair(tmp_path, max_duration_s=0.2) as own:
-        document = plan_document(own.token(), EFFECT, step("trial", "hang"), EFFECT)
+    with running_pair(tmp_path) as own:
+        document = plan_document(own.token(), EFFECT, step("trial", "stall"), EFFECT)
         answer = own.stage4.execute(document, request_id="slow")
         assert (answer.reason, answer.outcome.step) == ("STEP_IN_DOUBT", 1)
         own.trial.release.set()
@@ -373,10 +374,12 @@ def test_a_client_that_leaves_stops_the_next_step(
 
 
 def test_time_that_ends_in_mid_plan_is_pending_and_then_told(tmp_path: Path) -> None:
-    """OUTCOME_PENDING before the client's own deadline; the resubmission learns how it ended."""
-    with running_pair(tmp_path) as own:
+    """OUTCOME_PENDING when the time is up; the resubmission learns how it ended."""
+    # The service's own maximum: no clock of the client's can end the call before Stage-4 answers.
+    bounds = ClientBounds(max_deadline_s=2.0)
+    with running_pair(tmp_path, stage4={"plans": bounds}) as own:
         document = plan_document(own.token(), step("trial", "hang"))
-        answer = own.stage4.execute(document, request_id="pending", timeout_s=0.8)
+        answer = own.stage4.execute(document, request_id="pending", timeout_s=None)
         assert (answer.code, answer.reason) == ("DEADLINE_EXCEEDED", "OUTCOME_PENDING")
         assert answer.outcome.effects == UNKNOWN
         own.trial.release.set()

@@ -102,7 +102,9 @@ def halted(running: Stage3UnderTest) -> None:
     assert running.run("token_x", ECHO).reason == "SERVICE_HALTED"
 
 
-TRIAL: Any = {"trial": ("echo", "effect", "fail", "silent", "unreachable", "garbage", "hang")}
+TRIAL: Any = {
+    "trial": ("echo", "effect", "fail", "silent", "unreachable", "garbage", "hang", "stall")
+}
 MOVES: list[tuple[Callable[[Stage3UnderTest], None], Series, float]] = [
     (completed, series(PLANS, outcome="completed"), 1),
     (completed, series(STEPS, domain="trial", method="echo", result="success"), 2),
@@ -130,7 +132,7 @@ MOVES: list[tuple[Callable[[Stage3UnderTest], None], Series, float]] = [
     (ending("silent"), series(STEPS, domain="trial", method="silent", result="STEP_IN_DOUBT"), 1),
     (ending("silent"), series(PLANS, outcome="in_doubt"), 1),
     (ending("silent"), series("stagegate_stage3_steps_in_doubt_total"), 1),
-    (ending("hang"), series("stagegate_stage3_calls_abandoned", domain="trial"), 1),
+    (ending("stall"), series("stagegate_stage3_calls_abandoned", domain="trial"), 1),
     (replayed, series(PLANS, outcome="replayed"), 1),
     (denied, series(PLANS, outcome="denied"), 1),
     (denied, series(DENIALS, gate="data_boundary", reason="parameters_invalid"), 1),
@@ -148,7 +150,7 @@ MOVES: list[tuple[Callable[[Stage3UnderTest], None], Series, float]] = [
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage3UnderTest]:
     """Run one Stage-3 for all numbers: each is compared with itself."""
-    extra, domain = trial_domain(max_duration_s=0.5)
+    extra, domain = trial_domain()
     with running_stage3(tmp_path_factory.mktemp("metrics"), extra_domains=[extra]) as running:
         yield running
         domain.release.set()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.harness.fixtures import Trial
     from tests.harness.stage3 import Stage3UnderTest
 
-SCOPE = {"trial": ("hang", "effect")}
+SCOPE = {"trial": ("stall", "effect")}
 
 
 def test_a_step_for_a_domain_that_hangs_too_often_fails_without_an_effect(
@@ -25,17 +25,17 @@ def test_a_step_for_a_domain_that_hangs_too_often_fails_without_an_effect(
     Once the calls return, each is a LATE_OUTCOME, and the domain is called again.
     """
     token = stage3.issue(scope=SCOPE).token_hash
-    effect, hang = step("trial", "effect"), step("trial", "hang")
+    effect, stall = step("trial", "effect"), step("trial", "stall")
 
-    def hang_at_once(count: int) -> None:
-        requests = [stage3.request(token, [hang]) for _ in range(count)]
+    def stall_at_once(count: int) -> None:
+        requests = [stage3.request(token, [stall]) for _ in range(count)]
         with ThreadPoolExecutor(count) as callers:
             assert {answer.kind for answer in callers.map(stage3.send, requests)} == {"in_doubt"}
 
     stage3.plans()
-    hang_at_once(DEFAULT_MAX_ABANDONED - 1)
+    stall_at_once(DEFAULT_MAX_ABANDONED - 1)
     assert stage3.run(token, effect).kind == "completed"
-    hang_at_once(1)
+    stall_at_once(1)
     called = len(trial.domain.received)
     request = stage3.request(token, [effect])
     refused = stage3.send(request)

@@ -17,7 +17,7 @@ from tests.harness.stage3 import TIMEOUT_S, running_stage3, step
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from stage3_service.domains.port import Answer
+    from stage3_service.domains.port import Answer, Invocation
     from tests.harness.stage3 import Stage3UnderTest
 
 
@@ -71,24 +71,34 @@ def test_an_answer_that_is_told_and_looked_for_at_once_is_recorded_once(
     assert len(stage3.events(event_type="LATE_OUTCOME")) == 1
 
 
-def test_an_answer_before_the_end_waits_for_it(tmp_path: Path) -> None:
+def test_an_answer_before_the_end_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is not recorded while the step may still be recorded as something else."""
-    extra, domain = trial_domain(max_duration_s=2.0)
+    extra, domain = trial_domain(max_duration_s=60.0)
+    entered = threading.Event()
+
+    def silent_in_the_end(invocation: Invocation) -> Answer:
+        entered.set()
+        domain.release.wait()
+        return domain.silent(invocation)
+
+    monkeypatch.setattr(domain, "invoke", silent_in_the_end)
     with running_stage3(tmp_path, extra_domains=[extra]) as stage3:
         token = stage3.issue(scope={"trial": ("hang",)})
         request = stage3.request(token.token_hash, [step("trial", "hang")])
         client = threading.Thread(target=stage3.send, args=(request,))
         client.start()
-        assert domain.entered.acquire(timeout=TIMEOUT_S)
+        assert entered.wait(TIMEOUT_S)
         late = LateAnswers(stage3.service._journal, os.urandom)
 
         late.deliver(f"{request.plan_id}/0", Output(b"{}"))
 
         assert stage3.events(event_type="LATE_OUTCOME") == []
+        domain.release.set()
         client.join(TIMEOUT_S)
         late.record(f"{request.plan_id}/0")
         assert len(stage3.events(event_type="LATE_OUTCOME")) == 1
-        domain.release.set()
 
 
 def test_an_answer_to_a_plan_that_was_never_admitted_is_a_contradiction(
