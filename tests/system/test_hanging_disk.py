@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 SCOPE = {"trial": ("effect",)}
 EFFECT = step("trial", "effect")
+COMMIT_S = 5.0
+"""What the first commits need on a disk that is only busy, several times over."""
 
 
 @pytest.fixture
 def serving(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Stage3UnderTest]]:
     """Return a process that serves below `tmp_path`, and the way to speak to it."""
-    settings = stage3_settings(tmp_path, commit_timeout_s=1.0)
+    settings = stage3_settings(tmp_path, commit_timeout_s=COMMIT_S)
     create_state(settings)
     (tmp_path / "stage3.json").write_text(settings.model_dump_json())
     process = subprocess.Popen(

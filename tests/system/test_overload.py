@@ -18,6 +18,7 @@ from stagegate.stage4.v1 import plan_service_pb2
 from servicekit.serving.channel import open_channel
 from servicekit.setting_types import ListenerBounds
 from stage4_service.settings import ClientBounds
+from tests.harness.eventually import eventually
 from tests.harness.pair import Pair, as_bytes, plan_document, running_pair
 from tests.harness.pki import pki, uri
 from tests.harness.stage3 import step
@@ -90,6 +91,8 @@ class TestEveryPlaceTaken:
                 assert _check(pair.stage3.service.probes.address) == serving
                 assert _check(pair.stage4.service.addresses.probes) == serving
                 assert not any(future.done() for future in futures)
+            # A client has its answer a moment before its place is free.
+            assert eventually(lambda: pair.stage4.service._clients.in_flight == 0)
             assert pair.stage4.execute(document).reason == ""
 
     def test_a_refusal_leaves_nothing_in_either_log(

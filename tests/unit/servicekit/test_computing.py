@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from servicekit.turns import Turns
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+CROWD = 12
 LONG_S = 20.0
 SHORT_S = 0.05
 
@@ -48,10 +49,14 @@ def free_turns(turns: Turns, at_once: int) -> int:
     return taken
 
 
-def crowd(turns: Turns | None, wait: Callable[[Callable[[], bool]], object]) -> int:
+def crowd(
+    turns: Turns | None,
+    wait: Callable[[Callable[[], bool]], object],
+    work: Callable[[], object],
+) -> int:
     """Let twelve threads compute, wait and compute; return how many computed at once."""
     watched = Watched()
-    waiting = threading.Barrier(12)
+    waiting = threading.Barrier(CROWD)
 
     def everybody_waits() -> bool:
         waiting.wait(LONG_S)
@@ -59,7 +64,7 @@ def crowd(turns: Turns | None, wait: Callable[[Callable[[], bool]], object]) -> 
 
     def compute() -> None:
         with watched:
-            time.sleep(0.002)
+            work()
 
     def call(_: int) -> None:
         with computing(turns):
@@ -67,9 +72,21 @@ def crowd(turns: Turns | None, wait: Callable[[Callable[[], bool]], object]) -> 
             wait(everybody_waits)
             compute()
 
-    with ThreadPoolExecutor(12) as pool:
-        list(pool.map(call, range(12)))
+    with ThreadPoolExecutor(CROWD) as pool:
+        list(pool.map(call, range(CROWD)))
     return watched.most
+
+
+class RunsOut:
+    """A lock that is never released, and whose wait ends when a test says that its time is up."""
+
+    def __init__(self) -> None:
+        self.is_reached = threading.Event()
+
+    def acquire(self, timeout: float) -> bool:
+        """Wait for that, and say that the lock did not come."""
+        self.is_reached.wait(timeout)
+        return False
 
 
 def waiting_elsewhere(wait: Callable[[], bool]) -> object:
@@ -81,13 +98,14 @@ def waiting_elsewhere(wait: Callable[[], bool]) -> object:
 def test_no_more_compute_than_there_are_turns_and_all_wait_at_once() -> None:
     """Twelve threads and two turns: two compute, twelve wait for each other, none is stuck."""
     turns = Turns(2)
-    assert crowd(turns, waiting_elsewhere) <= 2
+    assert crowd(turns, waiting_elsewhere, lambda: time.sleep(0.002)) <= 2
     assert free_turns(turns, 2) == 2
 
 
 def test_control_without_turns_all_compute_at_once() -> None:
-    """The same crowd without turns: the experiment can tell the difference."""
-    assert crowd(None, waiting_elsewhere) > 2
+    """The same crowd without turns, each as long inside as it takes for all to be there."""
+    together = threading.Barrier(CROWD)
+    assert crowd(None, waiting_elsewhere, lambda: together.wait(LONG_S)) == CROWD
 
 
 def test_a_thread_that_takes_no_part_waits_as_ever() -> None:
@@ -142,17 +160,21 @@ class TestPause:
         pauses: list[Pause] = []
         begun = threading.Event()
 
+        limit: Any = RunsOut()
+
         def first() -> None:
             with computing(turns):
                 pauses.append(Pause())
+                pauses[0]._wake = limit
                 begun.set()
-                outcome.append(pauses[0].wait(4 * SHORT_S))
+                outcome.append(pauses[0].wait(LONG_S))
 
         thread = threading.Thread(target=first)
         thread.start()
         assert begun.wait(LONG_S)
         assert turns.enter(LONG_S)
         pauses[0].end()
+        limit.is_reached.set()
         thread.join(LONG_S)
         assert outcome == [True]
         turns.leave()

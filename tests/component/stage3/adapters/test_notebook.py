@@ -277,16 +277,34 @@ def test_a_busy_notebook_is_unreachable_while_its_caller_still_listens(
     assert _rows(path) == []
 
 
-def test_a_busy_notebook_is_no_call_in_doubt(notebook: Notebook, path: Path) -> None:
+class _Busy:
+    """A lock that somebody else holds for as long as anybody waits. `waits_s` are those waits."""
+
+    def __init__(self) -> None:
+        self.waits_s: list[float] = []
+
+    def acquire(self, *, timeout: float) -> bool:
+        """Wait in vain, in no time."""
+        self.waits_s.append(timeout)
+        return False
+
+
+def test_a_busy_notebook_is_no_call_in_doubt(
+    notebook: Notebook, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Behind its time limit too: the caller hears that nothing began before its own time is up."""
+    busy = _Busy()
     bounded = BoundedCall(
         DomainDeclaration("notes", "builtin", "notebook", DECLARATIONS),
         notebook,
         on_late=lambda key, answer: None,
         on_raised=lambda raised: None,
     )
-    with notebook._lock, pytest.raises(DomainUnreachable, match="busy"):
-        bounded.invoke(_invocation("append_note", "p/0", deadline_s=1.0, title="t", text=""))
+    with monkeypatch.context() as held:
+        held.setattr(notebook, "_lock", busy)
+        with pytest.raises(DomainUnreachable, match="busy"):
+            bounded.invoke(_invocation("append_note", "p/0", deadline_s=4.0, title="t", text=""))
+    assert busy.waits_s == [2.0]
     assert bounded.abandoned == 0
     bounded.close()
     assert _rows(path) == []

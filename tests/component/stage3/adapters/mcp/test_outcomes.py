@@ -18,15 +18,8 @@ from stage3_service.domains.answer import AnswerInvalid
 from stage3_service.domains.definition import Definition, DefinitionUnavailable
 from stage3_service.domains.port import DomainSilent, DomainUnreachable, MethodFailed, Output
 from tests.fakes.accepted_definitions import AcceptedByTest
-from tests.harness.mcp import (
-    TRIAL_SERVER,
-    children,
-    eventually,
-    invoke,
-    mcp_domain,
-    mcp_table,
-    trial_keys,
-)
+from tests.harness.eventually import eventually
+from tests.harness.mcp import TRIAL_SERVER, children, invoke, mcp_domain, mcp_table, trial_keys
 
 METHODS = {
     "echo": "echo",
@@ -415,9 +408,11 @@ class TestChildren:
 
     def test_a_domain_that_is_closed_leaves_no_process(self, tmp_path: Path) -> None:
         """Neither the server nor what it started, whatever they do with their signals."""
+        # A number that no other run on this machine waits for.
+        seconds = 1_000_000 + os.getpid()
         script = tmp_path / "stubborn.sh"
         script.write_text(
-            "#!/bin/sh\ntrap '' TERM INT HUP\nsleep 613 &\n"
+            f"#!/bin/sh\ntrap '' TERM INT HUP\nsleep {seconds} &\n"
             f"exec {trial_keys(tmp_path)['command'][0]} -I {trial_keys(tmp_path)['command'][2]}\n"
         )
         script.chmod(0o700)
@@ -431,13 +426,13 @@ class TestChildren:
                         command = (entry / "cmdline").read_bytes()
                     except OSError:
                         continue
-                    if command == b"sleep\x00613\x00":
+                    if command == b"sleep\x00%d\x00" % seconds:
                         found.append(entry.name)
             return found
 
         with mcp_domain(mcp_table({"echo": "echo"}, **keys)) as domain:
             assert isinstance(invoke(domain, "echo"), Output)
-            assert len(sleeping()) == 1
+            assert eventually(lambda: len(sleeping()) == 1)
         assert eventually(lambda: not sleeping())
         assert "zombie" not in children().values()
         assert servers() == []
