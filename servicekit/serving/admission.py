@@ -11,7 +11,7 @@ before its handler ever ran.
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Condition
+from threading import Condition, Lock
 from typing import Final, ParamSpec, TypeVar
 
 from servicekit.serving.caller_shares import CallerShares
@@ -21,8 +21,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 REFUSAL_THREADS: Final = 2
-"""Threads that only say no: a refusal reads no request, so it never waits for a client."""
-
+"""Threads that only say no: a refusal reads no request, so it never waits for a client. No call
+waits for one of them: where both are busy, a call is refused in the thread that takes it."""
 
 UNREAD_PER_SHARE: Final = 2
 """Calls of one caller that gRPC may hold, for each that its share lets it have in a handler. A call
@@ -57,15 +57,60 @@ class Bounds:
             raise ValueError(message)
 
 
+class RefusalPool(ThreadPoolExecutor):
+    """The threads that say no to one caller after another, and whether one of them is free."""
+
+    def __init__(self, name: str) -> None:
+        """Make the pool; a thread is started when there is something to refuse."""
+        super().__init__(max_workers=REFUSAL_THREADS, thread_name_prefix=name)
+        self._lock = Lock()
+        self._under_way = 0
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        """Run `fn` in one of the threads and count it until it has ended."""
+        with self._lock:
+            self._under_way += 1
+        try:
+            future = super().submit(fn, *args, **kwargs)
+        except BaseException:
+            self._leave(None)
+            raise
+        future.add_done_callback(self._leave)
+        return future
+
+    def _leave(self, _future: object) -> None:
+        with self._lock:
+            self._under_way -= 1
+
+    @property
+    def is_free(self) -> bool:
+        """Say whether a thread would begin the next refusal at once."""
+        return self._under_way < REFUSAL_THREADS
+
+
+class InPlace(ThreadPoolExecutor):
+    """Runs what it is given in the thread that gives it, which is gRPC's own: nothing that waits.
+
+    It is a pool because gRPC takes a handler's threads from nothing else; it never has any.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
+        """Run `fn` and return its future, which is over."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - gRPC's thread must outlive it, as a pool's does
+            future.set_exception(error)
+        return future
+
+
 class CallPool(ThreadPoolExecutor):
     """A thread pool that knows how many calls it holds, and whose, and lets them run in turn."""
 
     def __init__(self, name: str, bounds: Bounds) -> None:
         """Make the pool and, beside it, the pool that refuses."""
         super().__init__(max_workers=bounds.max_in_flight, thread_name_prefix=name)
-        self.refusals = ThreadPoolExecutor(
-            max_workers=REFUSAL_THREADS, thread_name_prefix=f"{name}-refusals"
-        )
+        self.refusals = RefusalPool(f"{name}-refusals")
         self.shares = None if bounds.share is None else CallerShares(bounds.share)
         self.unread = (
             None if bounds.share is None else CallerShares(UNREAD_PER_SHARE * bounds.share)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NoReturn
 import grpc
 
 from servicekit.computing import computing
-from servicekit.serving.admission import CallPool
+from servicekit.serving.admission import CallPool, InPlace
 from servicekit.serving.call_facts import CallFacts, identity_of, record_facts
 from servicekit.serving.call_scope import (
     Continuation,
@@ -23,7 +23,7 @@ from servicekit.serving.call_scope import (
 )
 from servicekit.serving.caller_shares import CallerShares
 from servicekit.serving.interceptor_order import OrderedInterceptor
-from servicekit.serving.policy import DEADLINE_EXCEEDED, OVERLOADED, CallPolicy
+from servicekit.serving.policy import DEADLINE_EXCEEDED, NO_ROOM, OVERLOADED, CallPolicy
 from servicekit.serving.read_watch import ReadWatch
 from servicekit.serving.status import WireError
 from servicekit.turns import Turns
@@ -111,9 +111,21 @@ class AdmissionInterceptor(OrderedInterceptor):
         self._policy.statuses.abort(context, WireError(OVERLOADED, f"{why}; nothing was done"))
 
     def _refuse(self, context: grpc.ServicerContext) -> NoReturn:
-        self._policy.statuses.abort(
-            context, WireError(OVERLOADED, "too many calls in flight; nothing was done")
-        )
+        self._policy.statuses.abort(context, WireError(OVERLOADED, NO_ROOM))
+
+
+def refuse_at_once(policy: CallPolicy) -> Handler:
+    """Return what refuses a call for want of room in the thread that takes it.
+
+    It asks nothing and writes no line: whatever runs there holds up every call of the listener. The
+    answer is the one that the admission gives, prepared once.
+    """
+    no_room = policy.statuses.prepare(WireError(OVERLOADED, NO_ROOM))
+
+    def refuse(context: grpc.ServicerContext) -> NoReturn:
+        context.abort_with_status(no_room)
+
+    return refuse_with(refuse, InPlace())
 
 
 class RequestInterceptor(OrderedInterceptor):

@@ -1,8 +1,10 @@
 """Puts a server's chain of interceptors together once for each method, not once for each call.
 
 What the chain makes of a method depends on the method and on whether there is room, and on nothing
-else of a call; every question about the call is asked when the handler runs. Deliberately absent:
-an entry for a method that no servicer implements, whose name the caller chooses.
+else of a call; every question about the call is asked when the handler runs. One call passes the
+chain by: where there is no room and those who refuse are busy, it is refused without a question,
+with the same answer each time, so that no refusal waits for another. Deliberately absent: an entry
+for a method that no servicer implements, whose name the caller chooses.
 """
 
 from collections.abc import Sequence
@@ -17,9 +19,13 @@ from servicekit.serving.interceptor_order import OrderedInterceptor
 class Door(grpc.ServerInterceptor):
     """Stands for the whole chain before gRPC, which asks it from one thread at a time."""
 
-    def __init__(self, chain: Sequence[OrderedInterceptor], pool: CallPool) -> None:
+    def __init__(
+        self, chain: Sequence[OrderedInterceptor], pool: CallPool, at_once: Handler
+    ) -> None:
+        """Keep the chain, and what refuses a call of any method in the thread that takes it."""
         self._chain = tuple(chain)
         self._pool = pool
+        self._at_once = at_once
         self._made: dict[str, Handler] = {}
         self._refusing: dict[str, Handler] = {}
 
@@ -28,12 +34,15 @@ class Door(grpc.ServerInterceptor):
     ) -> "Handler | None":
         """Return the handler of a method behind every interceptor.
 
-        Where there is no room, the chain is made while there is none, and refuses. Where there was
-        some a moment ago there still is: calls leave at any time, but they enter in this thread.
+        Where there is no room, the chain is made while there is none, and refuses; or the call is
+        refused at once, if both threads that refuse are busy. Where there was some room a moment
+        ago there still is: calls leave at any time, but they enter in this thread.
         """
         full = self._pool.full
         if full:
             self._pool.note_overload()
+            if not self._pool.refusals.is_free:
+                return self._at_once
         method = handler_call_details.method
         known = self._refusing if full else self._made
         handler = known.get(method)

@@ -19,6 +19,10 @@ METHOD_NOT_PERMITTED: Final = "METHOD_NOT_PERMITTED"
 DEADLINE_EXCEEDED: Final = "DEADLINE_EXCEEDED"
 OVERLOADED: Final = "OVERLOADED"
 INTERNAL: Final = "INTERNAL"
+
+NO_ROOM: Final = "too many calls in flight; nothing was done"
+"""What a caller is told, with OVERLOADED, for whom there is no place."""
+
 REQUIRED_REASONS: Final = frozenset(
     {CLIENT_UNAUTHENTICATED, METHOD_NOT_PERMITTED, DEADLINE_EXCEEDED, OVERLOADED, INTERNAL}
 )

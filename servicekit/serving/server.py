@@ -11,6 +11,7 @@ import grpc
 
 from servicekit.serving.address import Address, parse_address
 from servicekit.serving.admission import Bounds, CallPool
+from servicekit.serving.capacity import refuse_at_once
 from servicekit.serving.channel import MESSAGE_MAX_BYTES
 from servicekit.serving.door import Door
 from servicekit.serving.health import WATCHES_MAX
@@ -29,11 +30,10 @@ than wait for its own library. Without a bound a connection that opens calls and
 once fills gRPC's own queue, and then gRPC drops anybody's calls: what was taken back counts until
 gRPC is done with it."""
 
-REFUSALS_WAITING: Final = 8
-"""Refusals that may wait for the threads that give them, and one more for each watcher of health
-that is not there: gRPC counts all calls alike. Where more come than these threads can answer, gRPC
-itself refuses the rest, in its own thread and in its own words: a refusal is worth little once its
-caller has waited for it behind a thousand others."""
+OTHERS_WAITING: Final = 8
+"""Calls beside those with a place and the watchers of health: those that are refused, and those of
+a method that nobody implements. The door bounds the first; a flood of the others, or of watchers
+too many, gRPC refuses itself, in its own thread and in its own words. It counts all calls alike."""
 
 HANDSHAKE_MAX_MS: Final = 10_000
 """gRPC would keep a connection that never finishes its handshake for two minutes."""
@@ -125,7 +125,7 @@ def build_server(
     watch = ReadWatch(policy.monotonic_s, policy.read_max_s)
     server = grpc.server(
         pool,
-        interceptors=[Door(build_interceptors(policy, pool, watch), pool)],
+        interceptors=[Door(build_interceptors(policy, pool, watch), pool, refuse_at_once(policy))],
         options=[
             ("grpc.so_reuseport", 0),
             (
@@ -136,7 +136,7 @@ def build_server(
             ("grpc.max_receive_message_length", message_max_bytes),
             ("grpc.max_send_message_length", message_max_bytes),
         ],
-        maximum_concurrent_rpcs=bounds.max_in_flight + WATCHES_MAX + REFUSALS_WAITING,
+        maximum_concurrent_rpcs=bounds.max_in_flight + WATCHES_MAX + OTHERS_WAITING,
     )
     for register in services:
         register(server)

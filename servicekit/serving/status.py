@@ -88,6 +88,15 @@ class StatusTable:
             status.details.add().Pack(detail)
         return status
 
+    def prepare(self, error: WireError) -> grpc.Status:
+        """Return the error in the form that ends a call, for one that is the same each time.
+
+        Raises:
+            KeyError: the reason is not in the table.
+        """
+        prepared: grpc.Status = rpc_status.to_status(self.status(error))
+        return prepared
+
     def abort(self, context: grpc.ServicerContext, error: WireError) -> NoReturn:
         """End the call with this error; never returns."""
-        context.abort_with_status(rpc_status.to_status(self.status(error)))
+        context.abort_with_status(self.prepare(error))

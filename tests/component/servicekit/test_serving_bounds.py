@@ -11,9 +11,8 @@ import grpc
 import pytest
 from grpc._server import _Context
 
-from servicekit.serving import server as server_module
 from servicekit.serving import shield
-from servicekit.serving.admission import REFUSAL_THREADS, Bounds, CallPool
+from servicekit.serving.admission import REFUSAL_THREADS, Bounds, CallPool, InPlace, RefusalPool
 from servicekit.serving.call_facts import call_facts
 from servicekit.serving.channel import open_channel
 from servicekit.serving.client_errors import decode_rpc_error
@@ -126,12 +125,12 @@ class TestOverload:
         assert held.result(timeout=10) == b"through"
 
     @pytest.mark.parametrize("protected", [True, False], ids=["protected", "control"])
-    def test_refusals_that_are_held_up_hold_up_few_others(
+    def test_refusals_that_are_held_up_hold_up_no_others(
         self, world: World, monkeypatch: pytest.MonkeyPatch, *, protected: bool
     ) -> None:
-        """Both threads that refuse are stuck: gRPC refuses whoever comes behind a short queue.
+        """Both threads that refuse are stuck: whoever comes next is refused all the same, at once.
 
-        The control has no bound on that queue, and everybody in it waits.
+        It is told the same reason. The control has everybody wait for these threads.
         """
         stuck, patience_s = Gate(), FAST_S if protected else 0.5
 
@@ -140,7 +139,7 @@ class TestOverload:
             stuck.open.wait(30)
 
         if not protected:
-            monkeypatch.setattr(server_module, "REFUSALS_WAITING", 10_000)
+            monkeypatch.setattr(RefusalPool, "is_free", True)
         gate = Gate()
         server = world.serve(
             {"Get": gate}, bounds=Bounds(1, 1), policy=world.policy(on_refused=record)
@@ -151,11 +150,9 @@ class TestOverload:
         stranger = world.channel(server, world.authority.caller("domain/notes"))
         strangers = [start(stranger, "Get") for _ in range(REFUSAL_THREADS)]
         stuck.wait_until_entered(REFUSAL_THREADS)
-        crowd = [start(channel, "Get") for _ in range(70)]
-        # One connection keeps the order, and the last of them has been seen once the pool says so.
-        _wait_for(lambda: server.overloaded == 70 + REFUSAL_THREADS)
+        crowd = [start(channel, "Get") for _ in range(20)]
         try:
-            refused = [future.exception(timeout=patience_s) for future in crowd[-20:]]
+            refused = [future.exception(timeout=patience_s) for future in crowd]
         except grpc.FutureTimeoutError:
             refused = []
         assert bool(refused) == protected
@@ -163,11 +160,54 @@ class TestOverload:
             assert isinstance(error, grpc.RpcError)
             told = decode_rpc_error(error)
             assert (told.code, told.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
+            assert told.domain == "stagegate"
         stuck.open.set()
         gate.open.set()
         assert held.result(timeout=10) == b"through"
         assert all(future.exception(timeout=10) is not None for future in (*crowd, *strangers))
+        assert server.overloaded == len(crowd) + len(strangers)
         assert call(channel, "Get") == b"through"
+
+    def test_a_refusal_at_once_takes_no_place_and_leaves_no_line(self, world: World) -> None:
+        """A thousand of them, while the threads that refuse are busy: nothing of them is left."""
+        stuck, gate = Gate(), Gate()
+
+        def record(_who: object, _method: str, _reason: str) -> None:
+            stuck.entered.release()
+            stuck.open.wait(30)
+
+        server = world.serve(
+            {"Get": gate}, bounds=Bounds(1, 1), policy=world.policy(on_refused=record)
+        )
+        channel = world.channel(server)
+        held = start(channel, "Get")
+        gate.wait_until_entered(1)
+        stranger = world.channel(server, world.authority.caller("domain/notes"))
+        strangers = [start(stranger, "Get") for _ in range(REFUSAL_THREADS)]
+        stuck.wait_until_entered(REFUSAL_THREADS)
+        before = contexts()
+        for _ in range(1_000):
+            assert failure(channel, "Get").reason == "OVERLOADED"
+        assert server.in_flight == 1
+        assert world.lines() == []
+        gc.disable()
+        try:
+            _wait_for(lambda: contexts() <= before + 1)
+        finally:
+            gc.enable()
+        gate.open.set()
+        stuck.open.set()
+        assert held.result(timeout=10) == b"through"
+        assert all(future.exception(timeout=10) is not None for future in strangers)
+
+    def test_a_thread_of_grpc_outlives_what_it_runs_in_place(self) -> None:
+        """What is raised is kept in the future, as a pool keeps it."""
+
+        def fail() -> None:
+            raise SystemExit(1)
+
+        assert isinstance(InPlace().submit(fail).exception(), SystemExit)
+        assert InPlace().submit(lambda: 1).result() == 1
 
     def test_a_call_that_is_cancelled_before_its_handler_gives_its_place_back(
         self, world: World
@@ -206,8 +246,6 @@ class TestOverload:
         # Over a connection of their own: the storm's may still count streams that were cancelled
         # against its bound, and refuse the next ones.
         quiet = world.channel(server)
-        # Refusals of the storm that still wait count at gRPC, places or not.
-        _wait_for(lambda: start(quiet, "Get").exception(timeout=10) is None)
         held = [start(quiet, "Get") for _ in range(2)]
         assert [future.result(timeout=10) for future in held] == [b"", b""]
         assert "unhandled_exception" not in world.log.getvalue()

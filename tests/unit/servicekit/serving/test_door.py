@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import wait
 from dataclasses import dataclass
+from threading import Event
+from time import sleep
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import grpc
 import pytest
 
-from servicekit.serving.admission import Bounds, CallPool
+from servicekit.serving.admission import REFUSAL_THREADS, Bounds, CallPool
 from servicekit.serving.call_scope import refuse_with
 from servicekit.serving.door import Door
 from servicekit.serving.interceptor_order import OrderedInterceptor
@@ -60,6 +63,7 @@ def _refuse(_context: grpc.ServicerContext) -> Any:
     raise AssertionError
 
 
+_NO_ROOM: Handler = refuse_with(_refuse)
 HANDLER: Handler = grpc.unary_unary_rpc_method_handler(lambda request, _context: request)
 
 
@@ -84,7 +88,7 @@ def asked(door: Door, method: str = "/a.B/Known") -> Handler | None:
 def test_the_chain_is_asked_once_for_a_method(pool: CallPool) -> None:
     """Every later call gets the same handler."""
     passing = _Passing()
-    door = Door([passing], pool)
+    door = Door([passing], pool, _NO_ROOM)
 
     assert [asked(door) for _ in range(3)] == [HANDLER] * 3
     assert passing.asked == 1
@@ -93,7 +97,7 @@ def test_the_chain_is_asked_once_for_a_method(pool: CallPool) -> None:
 def test_a_method_that_nobody_implements_is_never_remembered(pool: CallPool) -> None:
     """Its name is the caller's choice: a list of them would grow without end."""
     passing = _Passing()
-    door = Door([passing], pool)
+    door = Door([passing], pool, _NO_ROOM)
 
     assert [asked(door, f"/a.B/Unknown{number}") for number in range(3)] == [None] * 3
     assert passing.asked == 3
@@ -103,7 +107,7 @@ def test_a_method_that_nobody_implements_is_never_remembered(pool: CallPool) -> 
 def test_a_full_server_refuses_a_method_that_it_served_before(pool: CallPool) -> None:
     """And serves it again afterwards: what was put together with room says nothing without."""
     refusing = _Refusing(pool)
-    door = Door([_Passing(), refusing], pool)
+    door = Door([_Passing(), refusing], pool, _NO_ROOM)
     assert asked(door) is HANDLER
 
     pool._in_flight = 1
@@ -116,10 +120,29 @@ def test_a_full_server_refuses_a_method_that_it_served_before(pool: CallPool) ->
 def test_a_refusal_of_a_full_server_is_not_remembered(pool: CallPool) -> None:
     """The first call of a method may come when there is no room."""
     refusing = _Refusing(pool)
-    door = Door([refusing], pool)
+    door = Door([refusing], pool, _NO_ROOM)
 
     pool._in_flight = 1
     assert asked(door) is refusing.refusal
     pool._in_flight = 0
 
     assert asked(door) is HANDLER
+
+
+def test_a_call_passes_the_chain_by_only_while_those_who_refuse_are_busy(pool: CallPool) -> None:
+    """And only where there is no room; the next one is refused by a thread again."""
+    refusing = _Refusing(pool)
+    door = Door([refusing], pool, _NO_ROOM)
+    until = Event()
+    busy = [pool.refusals.submit(until.wait, 10) for _ in range(REFUSAL_THREADS)]
+
+    assert asked(door) is HANDLER
+    pool._in_flight = 1
+    assert asked(door) is _NO_ROOM
+    until.set()
+    wait(busy)
+    while not pool.refusals.is_free:
+        sleep(0)
+
+    assert asked(door) is refusing.refusal
+    assert pool.overloaded == 2
