@@ -22,7 +22,7 @@ from servicekit.tlog.tree import Frontier
 from stage3_service.tokens.issue import IssueRequest
 from tests.simulation.gates_model import Grant, Model, Plan, PlanStep, Submission, Told
 from tests.simulation.stage3_world import Stage3World, digest_of, grown, spelled
-from tests.system.invariants import verify_invariants
+from tests.system.invariants import LogInvariants
 
 CALLERS = ("spiffe://stagegate.test/client/cli", "spiffe://stagegate.test/client/other")
 TRIAL = ("echo", "effect", "fail", "unreachable", "silent", "garbage", "raise_error", "undeclared")
@@ -88,7 +88,7 @@ class GatesMachine(RuleBasedStateMachine):
         self.model = Model(self.world.clock.now_us())
         self.token_ids: dict[str, str] = {}
         self.frontier = Frontier()
-        self.events: list[dict[str, Any]] = []
+        self.log_invariants = LogInvariants()
         self.told: dict[str, list[Told]] = {"world": [], "model": []}
         self.world.happen = self._happen_in_the_world
         self.model.happen = self._happen_in_the_model
@@ -130,13 +130,13 @@ class GatesMachine(RuleBasedStateMachine):
 
     def _compare(self) -> None:
         assert self.told["world"] == self.told["model"]
-        seen = len(self.events)
+        seen = self.frontier.size
         new = self.world.events_from(seen)
-        self.events += [event for _, event in new]
         assert [spelled(event) for _, event in new] == self.model.events[seen:]
         effects = self.world.trial.effects
         assert effects == self.model.effects
-        verify_invariants(self.events, effects)
+        self.log_invariants.follow(event for _, event in new)
+        self.log_invariants.verify_effects(effects)
         # I7: the root over the stored leaves is the published root.
         self.frontier = grown(self.frontier, [leaf for leaf, _ in new])
         head = self.world.head()

@@ -7,7 +7,6 @@ wire. Deliberately absent: threads, so that a crash happens exactly where it was
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -259,22 +258,14 @@ class PairWorld:
 
     # What can be read
 
-    def stage3_leaves(self, seq: int) -> list[bytes]:
-        """Return Stage-3's stored leaves from a position on."""
+    def stage3_leaves(self) -> list[bytes]:
+        """Return Stage-3's log as it is stored."""
         assert self.stage3 is not None
-        rows = self.stage3.ledger.read(
-            lambda reader: reader.rows(
-                "SELECT leaf FROM events WHERE seq >= ? ORDER BY seq", (seq,)
-            )
-        )
-        return [bytes(leaf) for (leaf,) in rows]  # type: ignore[arg-type]
+        return _leaves_of(self.stage3.ledger)
 
-    def stage4_leaves(self) -> list[dict[str, Any]]:
-        """Return Stage-4's log."""
-        rows = self.stage4.log.ledger.read(
-            lambda reader: reader.rows("SELECT leaf FROM events ORDER BY seq")
-        )
-        return [json.loads(bytes(leaf)) for (leaf,) in rows]  # type: ignore[arg-type]
+    def stage4_leaves(self) -> list[bytes]:
+        """Return Stage-4's log as it is stored."""
+        return _leaves_of(self.stage4.log.ledger)
 
     def contradiction(self) -> str | None:
         """Return where Stage-3's tables differ from its log, or None."""
@@ -288,6 +279,11 @@ class PairWorld:
         self.stage4.close()
         self._around.disk.close()
         shutil.rmtree(self._root)
+
+
+def _leaves_of(ledger: Ledger) -> list[bytes]:
+    rows = ledger.read(lambda reader: reader.rows("SELECT leaf FROM events ORDER BY seq"))
+    return [bytes(leaf) for (leaf,) in rows]  # type: ignore[arg-type]
 
 
 def _refused(caller: str, aborted: Aborted) -> Told:
