@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    import apsw
+
     from servicekit.store.ledger import Ledger
     from tests.fakes.faulty_disk import FaultyDisk
 
@@ -135,39 +137,74 @@ def judge(
     `restart` starts on the store at a path, and returns what it says of each plan.
     """
     count = Count()
-    known: dict[bytes, Found] = {}
+    judged: dict[bytes, Found] = {}
+    opening = Opening(folder, store, trial.roots, restart)
     for cut, files in states(trial.trace, subsets=subsets, every=every):
         count.states += 1
         digest = hashlib.sha256(b"".join(files[name] for name in sorted(files))).digest()
-        if digest not in known:
-            known[digest] = reopened(folder, store, files, trial.roots, restart)
-        count.lost += known[digest].size < trial.trace.told_by(cut)
-        count.forgotten += trial.is_forgotten(cut, known[digest])
-    count.distinct = len(known)
+        if digest not in judged:
+            judged[digest] = opening.found(files)
+        count.lost += judged[digest].size < trial.trace.told_by(cut)
+        count.forgotten += trial.is_forgotten(cut, judged[digest])
+    count.distinct = len(judged)
     return count
 
 
-def reopened(
-    folder: Path,
-    store: str,
-    files: Files,
-    roots: list[bytes],
-    restart: Callable[[Path], Mapping[str, str]] = lambda _store: {},
-) -> Found:
-    """Recover the files as a restart would, expect them whole, and return what they hold."""
-    target = folder / "state"
-    target.mkdir()
-    try:
-        for name, content in files.items():
-            (target / name).write_bytes(content)
-        connection = open_writer(target / store)
+class Opening:
+    """Open one state after the other as a restart would.
+
+    SQLite opens each of them anew, because what it makes of a torn log is what is asked. Of half a
+    million states it makes a few dozen stores, byte for byte, and each of these is judged once.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        store: str,
+        roots: list[bytes],
+        restart: Callable[[Path], Mapping[str, str]] = lambda _store: {},
+    ) -> None:
+        """Open in `folder`; `roots` are those over each number of entries, `restart` as above."""
+        self._directory = folder / "state"
+        self._store = self._directory / store
+        self._roots = roots
+        self._restart = restart
+        self._known: dict[bytes, Found] = {}
+
+    def found(self, files: Files) -> Found:
+        """Expect the files to be whole once they are recovered, and return what they hold.
+
+        Raises:
+            AssertionError: they are not.
+            apsw.Error, StoreError: they are no store.
+        """
+        self._directory.mkdir()
         try:
-            verdict, _ = inspect(connection)
-            assert verdict.problem is None, verdict
-            assert verdict.root == roots[verdict.size]
-            assert connection.pragma("integrity_check") == "ok"
+            for name, content in files.items():
+                (self._directory / name).write_bytes(content)
+            return self._opened()
+        finally:
+            shutil.rmtree(self._directory)
+
+    def _opened(self) -> Found:
+        connection = open_writer(self._store)
+        try:
+            recovered = connection.serialize("main")
+            digest = hashlib.sha256(recovered).digest()
+            known = self._known.get(digest)
+            size = self._verified(connection) if known is None else known.size
         finally:
             connection.close()
-        return Found(verdict.size, restart(target / store))
-    finally:
-        shutil.rmtree(target)
+        # Nothing but what was read is left to a restart, so that one store has one fate.
+        assert [path.name for path in self._directory.iterdir()] == [self._store.name]
+        assert self._store.read_bytes() == recovered
+        if known is None:
+            known = self._known[digest] = Found(size, self._restart(self._store))
+        return known
+
+    def _verified(self, connection: apsw.Connection) -> int:
+        verdict, _ = inspect(connection)
+        assert verdict.problem is None, verdict
+        assert verdict.root == self._roots[verdict.size]
+        assert connection.pragma("integrity_check") == "ok"
+        return verdict.size

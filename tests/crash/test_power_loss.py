@@ -19,11 +19,11 @@ from tests.crash.power_cuts import (
     MANY,
     SAMPLE,
     Count,
+    Opening,
     Promise,
     Recorded,
     judge,
     recorded,
-    reopened,
 )
 from tests.crash.store_scenario import SCOPE, Tokens, Told, play, serving
 from tests.fakes.faulty_disk import FaultyDisk
@@ -96,4 +96,4 @@ def test_all_states_of_up_to_twelve_writes_lack_nothing(
 def test_a_torn_header_is_no_store(memory: Path) -> None:
     """What is judged here can be judged: a damaged file is not taken for a whole one."""
     with pytest.raises((apsw.Error, StoreError, AssertionError)):
-        reopened(memory, STORE_FILE, {STORE_FILE: b"SQLite format 3\0" + bytes(4_080)}, [b""])
+        Opening(memory, STORE_FILE, [b""]).found({STORE_FILE: b"SQLite format 3\0" + bytes(4_080)})
