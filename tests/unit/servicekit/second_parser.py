@@ -14,6 +14,9 @@ MAX_STRING_BYTES = 65_536
 MAX_INTEGER = 2**53 - 1
 
 DIGITS = frozenset(b"0123456789")
+SPACE = frozenset(b" \t\n\r")
+# Of a string, what stands for itself and is one byte.
+PLAIN = frozenset(range(0x20, 0x80)) - frozenset(b'"\\')
 HEX = frozenset(b"0123456789abcdefABCDEF")
 SIMPLE_ESCAPES = {
     ord('"'): '"',
@@ -70,9 +73,17 @@ class _Reader:
             if self.take() != byte:
                 raise Refused(f"not {literal!r}")
 
+    def run_of(self, kind: frozenset[int]) -> bytes:
+        """Take as many bytes as are of a kind, which may be none: most documents are such runs."""
+        data, start = self.data, self.at
+        end = start
+        while end < len(data) and data[end] in kind:
+            end += 1
+        self.at = end
+        return data[start:end]
+
     def space(self) -> None:
-        while self.peek() in (0x20, 0x09, 0x0A, 0x0D):
-            self.at += 1
+        self.run_of(SPACE)
 
     def value(self, depth: int) -> object:
         self.values += 1
@@ -144,6 +155,7 @@ class _Reader:
         self.expect(b'"')
         characters: list[str] = []
         while True:
+            characters.append(self.run_of(PLAIN).decode("ascii"))
             first = self.peek()
             if first == ord('"'):
                 self.take()
@@ -157,7 +169,7 @@ class _Reader:
         text = "".join(characters)
         if "\x00" in text:
             raise Refused("rule 5")
-        if sum(width(character) for character in text) > max_bytes:
+        if len(text.encode("utf-8")) > max_bytes:
             raise Refused("rule 7")
         return text
 
@@ -248,12 +260,10 @@ class _Reader:
         return -size.numerator if negative else size.numerator
 
     def digits(self) -> str:
-        start = self.at
-        while self.peek() in DIGITS:
-            self.at += 1
-        if self.at == start:
+        digits = self.run_of(DIGITS)
+        if not digits:
             raise Refused("no digit")
-        return self.data[start : self.at].decode("ascii")
+        return digits.decode("ascii")
 
 
 def exact(whole: str, fraction: str, sign: int, exponent: str) -> Fraction:
@@ -270,10 +280,6 @@ def exact(whole: str, fraction: str, sign: int, exponent: str) -> Fraction:
     power = sign * int(magnitude) - len(fraction) + trailing
     if not -1200 < power < 400:
         raise Refused("rule 9 or 10: too large or too small")
-    return Fraction(int(digits)) * Fraction(10) ** power
-
-
-def width(character: str) -> int:
-    """Give the number of bytes of a character in UTF-8."""
-    code = ord(character)
-    return 1 if code < 0x80 else 2 if code < 0x800 else 3 if code < 0x10000 else 4
+    if power < 0:
+        return Fraction(int(digits), 10**-power)
+    return Fraction(int(digits) * 10**power)
