@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from servicekit.store.connection import open_writer
 from servicekit.store.verification import inspect
 from servicekit.tlog.tree import Frontier, leaf_hash
-from tests.crash.power_loss import Files, Trace, states
+from tests.crash.power_loss import WHOLE, Files, Trace, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from servicekit.store.ledger import Ledger
     from tests.fakes.faulty_disk import FaultyDisk
+    from tests.harness.slices import Slice
 
 FEW, MANY, ALL = 0, 16, 4_096
 SAMPLE = 9
@@ -130,6 +131,7 @@ def judge(
     *,
     subsets: int,
     every: int = 1,
+    part: Slice = WHOLE,
     restart: Callable[[Path], Mapping[str, str]] = lambda _store: {},
 ) -> Count:
     """Open every state; each verifies, is a prefix of the log, and holds what was told.
@@ -139,7 +141,7 @@ def judge(
     count = Count()
     judged: dict[bytes, Found] = {}
     opening = Opening(folder, store, trial.roots, restart)
-    for cut, files in states(trial.trace, subsets=subsets, every=every):
+    for cut, files in states(trial.trace, subsets=subsets, every=every, part=part):
         count.states += 1
         digest = hashlib.sha256(b"".join(files[name] for name in sorted(files))).digest()
         if digest not in judged:

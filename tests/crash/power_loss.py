@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fakes.faulty_disk import Operation
+from tests.harness.slices import Slice
 
 SECTOR_BYTES = 512
+WHOLE = Slice()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +36,20 @@ Files = dict[str, bytes]
 
 
 def states(
-    trace: Trace, *, subsets: int, every: int = 1, seed: int = 7
+    trace: Trace, *, subsets: int, every: int = 1, part: Slice = WHOLE
 ) -> Iterator[tuple[int, Files]]:
     """Yield after how many operations the power went, and the files as the disk may hold them.
 
     For each such moment, or every so many of them: nothing of what is not synced, all of it, all
     but each one write, each write alone, and the last write torn at each sector. `subsets` more
-    where the unsynced writes have that many: all of them if they are few, else drawn with `seed`.
+    where the unsynced writes have that many: all of them if they are few, else drawn, the same each
+    time. Of the moments only those of `part`.
     """
-    draw = random.Random(seed)  # noqa: S311 - a sample, the same each time
+    moments = part.cases(len(trace.operations) + 1)
     durable = {name: bytearray(content) for name, content in trace.start.items()}
     waiting: dict[str, list[Operation]] = {name: [] for name in durable}
-    yield from _at(0, durable, waiting, subsets, draw)
+    if 0 in moments:
+        yield from _at(0, durable, waiting, subsets)
     for cut, operation in enumerate(trace.operations, 1):
         name = Path(operation.file).name
         if operation.kind == "sync":
@@ -54,8 +58,8 @@ def states(
             waiting[name].clear()
         else:
             waiting[name].append(operation)
-        if cut % every == 0:
-            yield from _at(cut, durable, waiting, subsets, draw)
+        if cut % every == 0 and cut in moments:
+            yield from _at(cut, durable, waiting, subsets)
 
 
 def _at(
@@ -63,7 +67,6 @@ def _at(
     durable: dict[str, bytearray],
     waiting: dict[str, list[Operation]],
     subsets: int,
-    draw: random.Random,
 ) -> Iterator[tuple[int, Files]]:
     pending = [(name, write) for name, writes in waiting.items() for write in writes]
     count = len(pending)
@@ -74,6 +77,7 @@ def _at(
     if 2**count <= subsets:
         chosen.update(itertools.product((False, True), repeat=count))
     else:
+        draw = random.Random(cut)  # noqa: S311 - a sample, the same each time
         for _ in range(subsets):
             chosen.add(tuple(draw.random() < 0.5 for _ in range(count)))
     for keep in sorted(chosen):
