@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from servicekit.store.connection import open_writer
 from servicekit.store.verification import inspect
 from servicekit.tlog.tree import Frontier, leaf_hash
-from tests.crash.power_loss import WHOLE, Files, Trace, states
+from tests.crash.power_loss import Files, Trace, states
+from tests.harness.slices import WHOLE, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from servicekit.store.ledger import Ledger
     from tests.fakes.faulty_disk import FaultyDisk
-    from tests.harness.slices import Slice
 
 FEW, MANY, ALL = 0, 16, 4_096
 SAMPLE = 9

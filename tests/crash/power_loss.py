@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fakes.faulty_disk import Operation
-from tests.harness.slices import Slice
+from tests.harness.slices import WHOLE, Slice
 
 SECTOR_BYTES = 512
-WHOLE = Slice()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from tests.crash.points import KillPoint
+from tests.harness.slices import WHOLE, Slice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,10 +46,14 @@ class Tally:
         for point in points:
             self.try_point(experiment, point)
 
-    def run_all(self, experiment: Experiment, *, every: int = 1) -> None:
-        """Run the experiment at every system call of its window, or at every so many-th."""
+    def run_all(self, experiment: Experiment, *, every: int = 1, part: Slice = WHOLE) -> None:
+        """Run the experiment at every system call of its window, or at every so many-th.
+
+        How long the window is nobody knows before its end: of five parts the second has the second
+        call, the seventh, and so on.
+        """
         misses = 0
-        for number in count(1, every):
+        for number in count(1 + every * (part.number - 1), every * part.of):
             reached = self.try_point(experiment, KillPoint(number))
             misses = 0 if reached else misses + 1
             if misses == MISSES_THAT_END_A_WINDOW:

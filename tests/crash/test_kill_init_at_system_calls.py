@@ -13,6 +13,7 @@ import pytest
 
 from servicekit.store.ledger import verify_log
 from tests.crash.tally import Tally
+from tests.harness.slices import slice_of_long_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +108,8 @@ def test_every_call_of_an_init(
     service: str,
 ) -> None:
     """The same at every system call; prints how many there were."""
+    part = slice_of_long_run()
     tally = Tally(tmp_path)
-    tally.run_all(init(server, service, certificates))
+    tally.run_all(init(server, service, certificates), part=part)
     assert tally.violations == []
-    record_property("figure", tally.figure(f"{service} init, every call"))
+    record_property("figure", part.label(tally.figure(f"{service} init, every call")))

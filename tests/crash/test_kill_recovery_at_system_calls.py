@@ -27,6 +27,7 @@ from tests.crash.stage4_bench import (
     running_below,
 )
 from tests.crash.tally import Tally
+from tests.harness.slices import slice_of_long_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,24 +120,24 @@ def test_a_recovery_of_stage4_that_is_killed_is_done_by_the_next_start(
 
 
 @pytest.mark.long
-def test_every_call_of_both_recoveries(
+@pytest.mark.parametrize("service", ["Stage-3", "Stage-4"])
+def test_every_call_of_a_recovery(
     server: ForkServer,
     world: World,
     below: Below,
     tmp_path: Path,
     record_property: Callable[[str, str], None],
+    service: str,
 ) -> None:
     """Every system call between birth and first word; prints how many there were."""
-    for service, experiment in (
-        ("Stage-3", stage3_recovery(server, world)),
-        ("Stage-4", stage4_recovery(server, below)),
-    ):
-        directory = tmp_path / service
-        directory.mkdir()
-        tally = Tally(directory)
-        tally.run_all(experiment)
-        assert tally.violations == []
-        record_property("figure", tally.figure(f"{service}, recovering, every call"))
+    part = slice_of_long_run()
+    tally = Tally(tmp_path)
+    stage3 = service == "Stage-3"
+    tally.run_all(
+        stage3_recovery(server, world) if stage3 else stage4_recovery(server, below), part=part
+    )
+    assert tally.violations == []
+    record_property("figure", part.label(tally.figure(f"{service}, recovering, every call")))
 
 
 @pytest.mark.ci

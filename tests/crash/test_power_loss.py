@@ -25,10 +25,9 @@ from tests.crash.power_cuts import (
     judge,
     recorded,
 )
-from tests.crash.power_loss import WHOLE
 from tests.crash.store_scenario import SCOPE, Tokens, Told, play, serving
 from tests.fakes.faulty_disk import FaultyDisk
-from tests.harness.slices import Slice, slice_of_long_run
+from tests.harness.slices import WHOLE, Slice, slice_of_long_run
 from tests.harness.stage3 import running_stage3
 
 

@@ -31,11 +31,10 @@ from tests.crash.power_cuts import (
     judge,
     recorded,
 )
-from tests.crash.power_loss import WHOLE
 from tests.fakes.faulty_disk import FaultyDisk
 from tests.fakes.stage3_service import FakeStage3, serving
 from tests.fakes.trial_plans import trial_plan, trial_step
-from tests.harness.slices import Slice, slice_of_long_run
+from tests.harness.slices import WHOLE, Slice, slice_of_long_run
 from tests.harness.stage4 import Stage4UnderTest, running_stage4, stage4_settings
 
 LOST_ANSWER = "OUTCOME_UNKNOWN"

@@ -30,6 +30,9 @@ class Slice:
         return figure if self.of == 1 else f"part {self.number} of {self.of}: {figure}"
 
 
+WHOLE = Slice()
+
+
 def slice_of_long_run() -> Slice:
     """Return the part that the environment asks for.
 
