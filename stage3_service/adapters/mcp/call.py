@@ -11,6 +11,7 @@ import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from servicekit.computing import Pause
 from servicekit.ijson import JsonValue
 from stage3_service.domains.answer import AnswerInvalid
 from stage3_service.domains.port import (
@@ -36,16 +37,15 @@ class ToolCall:
 class PendingCall:
     """A call that one thread waits for and another carries. The first outcome is the outcome."""
 
-    __slots__ = ("_abandoned", "_done", "_lock", "_outcome", "_sent", "answered", "request")
+    __slots__ = ("_abandoned", "_lock", "_outcome", "_pause", "_sent", "answered", "request")
 
     def __init__(self, request: ToolCall) -> None:
-        """Hold what is to be sent; nothing has been yet."""
+        """Hold what is to be sent, on the thread that will wait; nothing has been sent yet."""
         self.request = request
         self.answered = False
         """Whether a response to it has arrived, whatever it says. The loop's alone."""
         self._lock = threading.Lock()
-        self._done = threading.Lock()
-        self._done.acquire()
+        self._pause = Pause()
         self._outcome: Outcome | None = None
         self._sent = False
         self._abandoned = False
@@ -69,7 +69,7 @@ class PendingCall:
             if self._outcome is not None:
                 return
             self._outcome = outcome
-        self._done.release()
+        self._pause.end()
 
     def end_without_answer(self, reason: str) -> None:
         """End a call to which no answer will come: in doubt if it may have left, else unreached."""
@@ -82,7 +82,7 @@ class PendingCall:
             AnswerInvalid, DomainSilent, DomainUnreachable: as the port says.
 
         """
-        self._done.acquire(timeout=timeout_s)
+        self._pause.wait(timeout_s)
         with self._lock:
             # The outcome may have come between the timeout and this line: then it is in time.
             outcome = self._outcome

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from servicekit.computing import elsewhere
 from servicekit.ijson import JsonLimits, JsonValue, parse
 from servicekit.invariant import invariant
 from stage3_service.adapters.json_schema import compile_foreign_schema
@@ -92,8 +91,7 @@ class McpDomain:
         )
         self._owner.submit(call)
         try:
-            with elsewhere():
-                return call.wait(handed.deadline_s)
+            return call.wait(handed.deadline_s)
         except DomainSilent:
             self._owner.abandon(call, handed.deadline_s)
             raise

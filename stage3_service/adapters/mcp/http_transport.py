@@ -70,6 +70,7 @@ class HttpTransport:
         # Each call has a response of its own: that one is silent says nothing of the others.
         self.heard_s = math.inf
         self.hears = False
+        self.calls = None
         self._server = server
         self._max_answer_bytes = max_answer_bytes
         self._opened = AsyncExitStack()
@@ -111,9 +112,6 @@ class HttpTransport:
         """Tell the service that the session has ended, and close the connections."""
         self.ended.set()
         await self._opened.__aexit__(kind, error, trace)
-
-    def forget(self, call: PendingCall) -> None:
-        """Forget nothing: each call has a response of its own."""
 
 
 class _OnePost(httpx2.AsyncBaseTransport):

@@ -153,7 +153,6 @@ class SessionOwner:
         session = self._session
         if session is None:
             return
-        session.transport.forget(call)
         if call.sent and self._loop.time() - session.transport.heard_s >= waited_s:
             # Not one byte since the call was sent: the server hangs, and so would the next call.
             self._owned.on_session(self._owned.domain, "the server hangs; its session is ended")
@@ -198,8 +197,8 @@ class SessionOwner:
             return session
         while True:
             if self._opening is None:
-                self._opening = self._loop.create_task(self._open(self._session))
-                self._opening.add_done_callback(self._opened)
+                self._opening = self._loop.create_task(self._open_next())
+                self._opening.add_done_callback(_look_at)
             session = await asyncio.shield(self._opening)
             # One question answers every call that was there when it was put, and no later one.
             if session.question > before or self._stands(session):
@@ -209,11 +208,13 @@ class SessionOwner:
         """Say whether a session may carry a call on the strength of an earlier question."""
         return session.is_open and session.transport.hears and not session.changed
 
-    def _opened(self, opening: asyncio.Task[Session]) -> None:
-        self._opening = None
-        # Looked at here too: every waiter may have left by the time it fails.
-        if not opening.cancelled():
-            opening.exception()
+    async def _open_next(self) -> Session:
+        try:
+            return await self._open(self._session)
+        finally:
+            # Here and not once it is told to be done: whoever comes in between would wait for it
+            # again and again, without end and without letting anybody else run.
+            self._opening = None
 
     async def _open(self, before: Session | None) -> Session:
         session = before if before is not None and before.is_open else None
@@ -330,6 +331,12 @@ class SessionOwner:
         finally:
             giving_up.cancel()
             del self._using[session]
+
+
+def _look_at(opening: asyncio.Task[Session]) -> None:
+    """Look at an error that nobody may be waiting for any more, or asyncio reports it."""
+    if not opening.cancelled():
+        opening.exception()
 
 
 def _plain(error: BaseException) -> Exception:

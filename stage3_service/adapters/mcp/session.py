@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -19,13 +19,15 @@ from mcp.client.client import Client
 from mcp.client.session import ClientSession, IncomingMessage
 from mcp.client.subscriptions import SubscriptionLost, listen
 from mcp.shared._stream_protocols import ReadStream, WriteStream
+from mcp.shared.dispatcher import Dispatcher
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS as MODERN
 from pydantic import RootModel
 
 from servicekit.ijson import JsonValue
-from stage3_service.adapters.mcp.call import PendingCall, ToolCall
+from servicekit.invariant import invariant
+from stage3_service.adapters.mcp.call import ToolCall
 from stage3_service.domains.definition import Definition, DefinitionUnavailable
 from stage3_service.domains.mcp_server import Protocol as Generation
 from stage3_service.domains.suggestion import suggestion
@@ -51,8 +53,9 @@ class Transport(Protocol):
     hears: bool
     """Whether a server can say something that is no answer, such as that its tools are others."""
 
-    def forget(self, call: PendingCall) -> None:
-        """Forget a call that nobody waits for."""
+    @property
+    def calls(self) -> Dispatcher[Any] | None:
+        """What carries calls beside the library's other messages, once it is entered, if any."""
         ...
 
     async def __aenter__(
@@ -81,6 +84,7 @@ class Session:
         """Whether the server may show something else than when it was last asked."""
         self.question = 0
         """The number of the question that it answered last, among its owner's."""
+        self._entered = AsyncExitStack()
         self._client = Client(
             transport,
             mode=generation.value,
@@ -96,7 +100,11 @@ class Session:
 
     async def __aenter__(self) -> Self:
         """Connect and shake hands."""
-        await self._client.__aenter__()
+        async with AsyncExitStack() as entered:
+            self._calls = (await entered.enter_async_context(self._client)).session
+            if self.transport.calls is not None:
+                self._calls = _calling(self._calls, self.transport.calls)
+            self._entered = entered.pop_all()
         return self
 
     async def __aexit__(
@@ -106,7 +114,7 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         """End the session and what its transport holds."""
-        await self._client.__aexit__(kind, error, trace)
+        await self._entered.__aexit__(kind, error, trace)
 
     async def send(self, call: ToolCall) -> dict[str, Any]:
         """Send one call, once, and return the result as the server wrote it."""
@@ -117,7 +125,7 @@ class Session:
                 _meta={IDEMPOTENCY_KEY: call.idempotency_key},
             )
         )
-        return (await self._session.send_request(request, _Raw)).root
+        return (await self._calls.send_request(request, _Raw)).root
 
     async def shown(self, tools: Mapping[str, str]) -> Definition:
         """Return what the server shows of the tools that methods are mapped to.
@@ -158,6 +166,16 @@ class Session:
     async def _hear(self, message: IncomingMessage) -> None:
         if isinstance(message, mcp_types.ToolListChangedNotification):
             self.changed = True
+
+
+def _calling(session: ClientSession, carried_by: Dispatcher[Any]) -> ClientSession:
+    """Return a session as negotiated as the given one, whose requests something else carries."""
+    discovered, initialized = session.discover_result, session.initialize_result
+    calling = ClientSession(dispatcher=carried_by, client_info=_CLIENT)
+    calling.adopt(
+        discovered or invariant(initialized, "a session is entered once it has shaken hands")
+    )
+    return calling
 
 
 def _definition(tools: Mapping[str, str], listed: Mapping[str, mcp_types.Tool]) -> Definition:

@@ -16,17 +16,15 @@ import mcp_types
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 
-from stage3_service.adapters.mcp.call import CARRIED, PendingCall
 from stage3_service.adapters.mcp.child import Child, start_child
 from stage3_service.adapters.mcp.confined import Confinement
 from stage3_service.adapters.mcp.incoming import (
     KEPT_BYTES,
     MessageRefused,
-    RequestId,
     attributed,
     read_message,
 )
-from stage3_service.domains.answer import AnswerInvalid
+from stage3_service.adapters.mcp.stdio_calls import StdioCalls
 
 _CHUNK_BYTES: Final = 65_536
 
@@ -46,10 +44,10 @@ class StdioTransport:
         self.hangs = False
         self.heard_s = 0.0
         self.hears = True
+        self.calls: StdioCalls | None = None
         self._confinement = confinement
         self._show_errors = show_errors
         self._max_line_bytes = max_line_bytes
-        self._calls: dict[RequestId, PendingCall] = {}
         self._child: Child | None = None
         self._reading: asyncio.Task[None] | None = None
         self._incoming: MemoryObjectSendStream[Incoming] | None = None
@@ -68,8 +66,10 @@ class StdioTransport:
         """
         self._child = await start_child(self._confinement, show_errors=self._show_errors)
         self._incoming, outgoing = anyio.create_memory_object_stream[Incoming](0)
-        self._reading = asyncio.create_task(self._read(self._child, self._incoming))
-        return outgoing, _Writer(self._child, self._calls, self.ended)
+        self.calls = StdioCalls(self._child.stdin, self.ended)
+        reading = self._read(self._child, self.calls, self._incoming)
+        self._reading = asyncio.create_task(reading)
+        return outgoing, _Writer(self._child, self.ended)
 
     async def __aexit__(
         self,
@@ -90,59 +90,45 @@ class StdioTransport:
             self._reading.cancel()
             await asyncio.wait([self._reading])
 
-    async def _read(self, child: Child, incoming: MemoryObjectSendStream[Incoming]) -> None:
+    async def _read(
+        self, child: Child, calls: StdioCalls, incoming: MemoryObjectSendStream[Incoming]
+    ) -> None:
         lines = _Lines(self._max_line_bytes)
         try:
             async with incoming:
                 while chunk := await child.stdout.read(_CHUNK_BYTES):
                     self.heard_s = asyncio.get_running_loop().time()
                     for line in lines.feed(chunk):
-                        await incoming.send(self._message(line))
+                        message = self._message(line, calls)
+                        if message is not None and not calls.take(message):
+                            await incoming.send(SessionMessage(message))
         except (_Unreadable, OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass  # the session ends with the stream; what is wrong with it was told to the calls
         finally:
             self.ended.set()
+            calls.close()
 
-    def _message(self, line: _Line) -> SessionMessage:
-        try:
-            if line.is_too_long:
-                description = f"the answer is a line of more than {self._max_line_bytes} bytes"
-                raise MessageRefused(description, attributed(line.content))
-            message = read_message(line.content, self._max_line_bytes)
-        except MessageRefused as refused:
-            return SessionMessage(self._refuse(refused))
-        if isinstance(message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
-            call = None if message.id is None else self._calls.pop(message.id, None)
-            if call is not None:
-                call.answered = True
-        return SessionMessage(message)
-
-    def _refuse(self, refused: MessageRefused) -> mcp_types.JSONRPCError:
-        """End the call that a message was the answer to, and return one that the library can read.
+    def _message(self, line: _Line, calls: StdioCalls) -> mcp_types.JSONRPCMessage | None:
+        """Return the message in a line, or None where a call took it that cannot be read.
 
         Raises:
             _Unreadable: it names no call: nothing after it can be trusted either.
 
         """
-        if refused.request_id is None:
-            waiting = [pending for pending in self._calls.values() if not pending.answered]
-            # With one call under way, what comes is its answer. With several it is nobody's.
-            if len(waiting) == 1:
-                waiting[0].end(AnswerInvalid(refused.description))
-            raise _Unreadable
-        # None: the call was given up before. Its answer is dropped like any that comes too late.
-        call = self._calls.pop(refused.request_id, None)
-        if call is not None:
-            call.end(AnswerInvalid(refused.description))
-        error = mcp_types.ErrorData(code=mcp_types.PARSE_ERROR, message=refused.description)
-        return mcp_types.JSONRPCError(jsonrpc="2.0", id=refused.request_id, error=error)
-
-    def forget(self, call: PendingCall) -> None:
-        """Forget a call that nobody waits for; a later answer to it is nobody's."""
-        for request_id, pending in self._calls.items():
-            if pending is call:
-                del self._calls[request_id]
-                return
+        try:
+            if line.is_too_long:
+                description = f"the answer is a line of more than {self._max_line_bytes} bytes"
+                raise MessageRefused(description, attributed(line.content))
+            return read_message(line.content, self._max_line_bytes)
+        except MessageRefused as refused:
+            if refused.request_id is None:
+                calls.refuse_unattributed(refused)
+                raise _Unreadable from None
+            if calls.refuse(refused):
+                return None
+            # To a request of the library's, or to a call that was given up, and then it is dropped.
+            error = mcp_types.ErrorData(code=mcp_types.PARSE_ERROR, message=refused.description)
+            return mcp_types.JSONRPCError(jsonrpc="2.0", id=refused.request_id, error=error)
 
 
 class _Unreadable(Exception):
@@ -150,25 +136,16 @@ class _Unreadable(Exception):
 
 
 class _Writer:
-    """The library's way out: a message is one line, and a call begins with its first byte."""
+    """The library's way out, for all that is no call: a message is one line."""
 
-    def __init__(
-        self, child: Child, calls: dict[RequestId, PendingCall], ended: asyncio.Event
-    ) -> None:
+    def __init__(self, child: Child, ended: asyncio.Event) -> None:
         self._child = child
-        self._calls = calls
         self._ended = ended
 
     async def send(self, item: SessionMessage) -> None:
-        message = item.message
-        call = CARRIED.get()
-        line = message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+        line = item.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
         if self._ended.is_set() or self._child.stdin.is_closing():
             raise anyio.ClosedResourceError
-        if call is not None and isinstance(message, mcp_types.JSONRPCRequest):
-            if not call.begin():
-                raise anyio.ClosedResourceError
-            self._calls[message.id] = call
         try:
             self._child.stdin.write(line)
             await self._child.stdin.drain()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stage3_service.adapters.mcp.call import PendingCall, ToolCall
 from stage3_service.adapters.mcp.owner import SessionOwner
 from stage3_service.adapters.mcp.session import Session
 from stage3_service.domains.port import DomainUnreachable, Output
@@ -129,6 +130,28 @@ def test_calls_that_wait_at_once_share_a_question_that_none_of_them_missed() -> 
         assert isinstance(first.result(), Output)
         assert all(isinstance(other.result(), DomainUnreachable) for other in others)
         assert peer.asked("tools/call") == 2
+        assert peer.asked("tools/list") == before + 2
+
+
+def test_a_call_that_comes_just_as_a_question_is_answered_puts_one_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the end of a question and its being known: it was not there when that was put."""
+    put = SessionOwner._open
+    with http_peer() as peer, mcp_domain(mcp_table({"work": "work"}, endpoint=peer.url)) as domain:
+        assert isinstance(invoke(domain, "work"), Output)
+        before, late = peer.asked("tools/list"), PendingCall(ToolCall("work", {}, "plan-1/1"))
+        to_come = [late]
+
+        async def answered(owner: SessionOwner, session: Session | None) -> Session:
+            opened = await put(owner, session)
+            while to_come:
+                owner._carry(to_come.pop())
+            return opened
+
+        monkeypatch.setattr(SessionOwner, "_open", answered)
+        assert isinstance(invoke(domain, "work"), Output)
+        assert isinstance(late.wait(PATIENCE_S), Output)
         assert peer.asked("tools/list") == before + 2
 
 
