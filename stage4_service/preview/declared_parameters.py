@@ -9,7 +9,7 @@ over.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,12 +55,13 @@ def is_closed(schema: Schema) -> bool:
 
 
 def certain_offences(
-    schema: Schema, parameters: Mapping[str, JsonValue], filled: Collection[str]
+    schema: Schema, parameters: Mapping[str, JsonValue], filled: Mapping[str, str | None]
 ) -> tuple[Offence, ...]:
     """Return what is certainly refused of parameters of which bindings fill some, as far as known.
 
-    `filled` are the names that a binding writes to, wholly or in part: they will be there, and of
-    their values nothing is known.
+    `filled` are the names that a binding writes to, wholly or in part: they will be there. With a
+    name is the type that a binding which fills it wholly expects, so that no other value comes
+    there; with None, nothing is known of the value.
     """
     found: dict[Offence, None] = {}
     for part in _parts(schema):
@@ -76,6 +77,11 @@ def certain_offences(
             allowed = () if name in filled else _types(properties.get(name))
             if allowed and not set(allowed) & _types_of(value):
                 found[Offence(name, f"must be {' or '.join(allowed)}")] = None
+        for name, expected in filled.items():
+            allowed = _types(properties.get(name))
+            if allowed and expected and not set(allowed) & _types_expected(expected):
+                description = f"must be {' or '.join(allowed)}, and its binding expects {expected}"
+                found[Offence(name, description)] = None
     return tuple(found)
 
 
@@ -113,6 +119,13 @@ def _types(schema: JsonValue) -> tuple[str, ...]:
     names = [said] if isinstance(said, str) else said if isinstance(said, list) else []
     known = tuple(name for name in names if isinstance(name, str) and name in TYPES)
     return known if len(known) == len(names) else ()
+
+
+def _types_expected(expected: str) -> frozenset[str]:
+    """Return every type that a draft could take a value for that has passed its binding."""
+    # 1 is a number, and 1.0 an integer, to a binding as to all drafts but the fourth.
+    numbers = frozenset({"integer", "number"})
+    return numbers if expected in numbers else frozenset({expected})
 
 
 def _types_of(value: JsonValue) -> frozenset[str]:

@@ -65,10 +65,21 @@ class Source:
     @property
     def parameter(self) -> str:
         """Return the name of the parameter that it fills, or fills a part of."""
+        return self._split_target[0]
+
+    @property
+    def parameter_type(self) -> str | None:
+        """Return the one type that the parameter will have, or None where that is not said."""
+        return None if self._split_target[1] else self.expected_type
+
+    @property
+    def _split_target(self) -> tuple[str, str]:
         if not self.target_path.startswith("`"):
-            return self.target_path.partition(".")[0]
+            name, _, rest = self.target_path.partition(".")
+            return name, rest
         # A valid path: the quote ends at the first backtick that is not doubled.
-        return self.target_path[1:].replace("``", "\0").partition("`")[0].replace("\0", "`")
+        name, _, rest = self.target_path[1:].replace("``", "\0").partition("`")
+        return name.replace("\0", "`"), rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +230,9 @@ def _problems(
         yield Problem(Reason.METHOD_UNDECLARED, path, _withheld(domain))
     if method.parameters_schema is None:
         return
-    filled = [source.parameter for source in sources]
+    filled: dict[str, str | None] = {}
+    for source in sources:
+        filled[source.parameter] = filled.get(source.parameter) or source.parameter_type
     for offence in certain_offences(method.parameters_schema, step["parameters"], filled):
         path = render_path(("steps", index, "parameters", offence.name))
         yield Problem(Reason.PARAMETERS_INVALID, path, offence.description)

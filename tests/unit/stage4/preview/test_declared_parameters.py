@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from servicekit.canonical_json import canonicalize
 from stage3_service.adapters.json_schema import compile_foreign_schema
 from stage3_service.domains.declaration import SchemaRefused
+from stage3_service.plan.bindings import has_type
+from stage3_service.plan.plan import JsonType
 from stage4_service.preview import declared_parameters as preview
 from stage4_service.preview.declared_parameters import (
     TYPES,
@@ -50,7 +52,7 @@ def test_two_schemas_of_which_both_hold_are_read_as_one() -> None:
         DeclaredParameter("limit", ("integer", "null"), required=True),
     )
     assert is_closed(BOTH)
-    assert certain_offences(BOTH, {"text": "a"}, ()) == (
+    assert certain_offences(BOTH, {"text": "a"}, {}) == (
         Offence("limit", "is required and missing"),
     )
 
@@ -58,22 +60,36 @@ def test_two_schemas_of_which_both_hold_are_read_as_one() -> None:
 @pytest.mark.parametrize(
     ("parameters", "filled", "offences"),
     [
-        ({"text": "a"}, (), ()),
-        ({}, ("text",), ()),
-        ({"text": 1}, ("text",), ()),
-        ({}, (), (Offence("text", "is required and missing"),)),
-        ({"text": 1}, (), (Offence("text", "must be string"),)),
-        ({"text": "a", "limit": True}, (), (Offence("limit", "must be integer or null"),)),
-        ({"text": "a", "limit": 2.0}, (), ()),
-        ({"text": "a", "limit": 2.5}, (), (Offence("limit", "must be integer or null"),)),
-        ({"text": "a", "txt": 1}, (), (Offence("txt", "is no parameter of this method"),)),
-        ({"text": "a"}, ("txt",), (Offence("txt", "is no parameter of this method"),)),
+        ({"text": "a"}, {}, ()),
+        ({}, {"text": None}, ()),
+        ({"text": 1}, {"text": None}, ()),
+        ({}, {}, (Offence("text", "is required and missing"),)),
+        ({"text": 1}, {}, (Offence("text", "must be string"),)),
+        ({"text": "a", "limit": True}, {}, (Offence("limit", "must be integer or null"),)),
+        ({"text": "a", "limit": 2.0}, {}, ()),
+        ({"text": "a", "limit": 2.5}, {}, (Offence("limit", "must be integer or null"),)),
+        ({"text": "a", "txt": 1}, {}, (Offence("txt", "is no parameter of this method"),)),
+        ({"text": "a"}, {"txt": None}, (Offence("txt", "is no parameter of this method"),)),
+        ({}, {"text": "string"}, ()),
+        (
+            {},
+            {"text": "number"},
+            (Offence("text", "must be string, and its binding expects number"),),
+        ),
+        ({"text": "a"}, {"limit": "number"}, ()),
+        ({"text": "a"}, {"limit": "null"}, ()),
+        (
+            {"text": "a"},
+            {"limit": "array"},
+            (Offence("limit", "must be integer or null, and its binding expects array"),),
+        ),
+        ({"text": "a"}, {"txt": "string"}, (Offence("txt", "is no parameter of this method"),)),
     ],
 )
 def test_what_is_certainly_refused_is_named(
-    parameters: dict[str, Any], filled: tuple[str, ...], offences: tuple[Offence, ...]
+    parameters: dict[str, Any], filled: dict[str, str | None], offences: tuple[Offence, ...]
 ) -> None:
-    """Missing, unknown and of another type; of what a binding fills nothing is claimed."""
+    """Missing, unknown and of another type; of what a binding fills, what it expects there."""
     assert certain_offences(CLOSED, parameters, filled) == offences
 
 
@@ -94,7 +110,7 @@ def test_what_is_certainly_refused_is_named(
 )
 def test_what_could_mean_something_else_is_passed_over(schema: dict[str, Any]) -> None:
     """A reference, a pattern, an unknown type, a condition: nothing is claimed."""
-    assert certain_offences(schema, {"a": 1}, ()) == ()
+    assert certain_offences(schema, {"a": 1}, {}) == ()
 
 
 NAMES = st.sampled_from("abc")
@@ -162,14 +178,28 @@ def refused_by_gate_4(schema: dict[str, Any], parameters: dict[str, Any]) -> boo
     return validator.first_error(parameters) is not None
 
 
-@given(ROOTS, st.dictionaries(NAMES, VALUES, max_size=3), st.dictionaries(NAMES, VALUES))
+EXPECTED = st.none() | st.sampled_from(TYPES)
+
+
+@given(
+    ROOTS,
+    st.dictionaries(NAMES, VALUES, max_size=3),
+    st.dictionaries(NAMES, st.tuples(VALUES, EXPECTED)),
+)
 @example({"$schema": DRAFTS[0], "properties": {"a": {"type": "integer"}}}, {"a": 1.0}, {})
 @example({"$schema": DRAFTS[2], "$ref": "#/definitions/any", "required": ["a"]}, {}, {})
+@example({"properties": {"a": {"type": "integer"}}}, {}, {"a": (1.0, "number")})
+@example({"properties": {"a": {"type": "number"}}}, {}, {"a": (1, "integer")})
 def test_whatever_is_named_gate_4_refuses(
-    schema: dict[str, Any], parameters: dict[str, Any], bound: dict[str, Any]
+    schema: dict[str, Any],
+    parameters: dict[str, Any],
+    brought: dict[str, tuple[Any, str | None]],
 ) -> None:
-    """Under every draft, and whatever a binding brings: an offence is never a false alarm."""
-    if certain_offences(schema, parameters, list(bound)):
+    """Under every draft, and whatever a binding lets pass: an offence is never a false alarm."""
+    for value, expected in brought.values():
+        assume(expected is None or has_type(value, JsonType(expected)))
+    bound = {name: value for name, (value, _) in brought.items()}
+    if certain_offences(schema, parameters, {name: type_ for name, (_, type_) in brought.items()}):
         assert refused_by_gate_4(schema, {**parameters, **bound})
 
 
@@ -181,7 +211,7 @@ def test_a_reading_that_forgets_references_would_be_noticed(
     schema["definitions"] = {"any": {}}  # type: ignore[assignment]
     monkeypatch.setattr(preview, "_parts", lambda schema: iter([schema]))
 
-    assert certain_offences(schema, {}, ())  # type: ignore[arg-type]
+    assert certain_offences(schema, {}, {})  # type: ignore[arg-type]
     assert not refused_by_gate_4(schema, {})
 
 
@@ -194,5 +224,5 @@ def test_most_plain_mistakes_are_noticed() -> None:
         {"text": "a", "limit": "1"},
     ]
     for mistake in mistakes:
-        assert certain_offences(CLOSED, mistake, ()), mistake
+        assert certain_offences(CLOSED, mistake, {}), mistake
         assert refused_by_gate_4(CLOSED, mistake), mistake

@@ -191,6 +191,29 @@ def test_a_binding_into_a_parameter_that_is_none_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("bindings", "refused"),
+    [
+        ([bind("text", "text", expected_type="array")], True),
+        ([bind("text", "`text`", expected_type="array")], True),
+        ([bind("text", "text", expected_type="string")], False),
+        ([bind("text", "text")], False),
+        ([bind("text", "text.inner", expected_type="array")], False),
+    ],
+    ids=["another", "another_quoted", "the_declared", "not_said", "of_a_part"],
+)
+def test_a_binding_that_expects_what_its_parameter_may_not_be_is_refused(
+    bindings: list[dict[str, Any]], *, refused: bool
+) -> None:
+    """Whichever value comes, the binding or gate 4 refuses it, after the effects before."""
+    preview = previewed(
+        step("text", "upper", text="a"), step("text", "upper"), data_bindings=bindings
+    )
+
+    expected = [(Reason.PARAMETERS_INVALID, "steps[1].parameters.text")]
+    assert problems(preview) == (expected if refused else [])
+
+
+@pytest.mark.parametrize(
     ("path", "parameter"),
     [
         ("text", "text"),
