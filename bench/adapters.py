@@ -1,68 +1,58 @@
 """What governance adds to a call: the same service, called directly and by a plan of one step.
 
 `python -m bench adapters` takes turns between the two in one run, for a service over gRPC and for
-an MCP server. Directly means the protocol's own library on one warm connection, with nothing in
-between; governed means through Stage-4 and Stage-3, mTLS on both hops, every gate, every event
-durable. With 32 callers a plan has three calls.
+two MCP servers, a slow one and a fast one. Directly means the protocol's own library on one warm
+connection, with nothing in between; governed means through Stage-4 and Stage-3, mTLS on both hops,
+every gate, every event durable. With 32 callers a plan has three calls.
 
 A plan costs what it costs whatever its step does, so the same plan with a builtin method, which
-takes microseconds, runs beside them: what an adapter adds by itself is what is left once the direct
-call and that plan are taken away. With 32 callers the server's own speed is the bound.
+takes microseconds, runs beside them. And a call that comes once in a plan's time finds processors
+and caches that have done something else meanwhile: so the direct call is made at that pace, too.
+What an adapter adds by itself is what is left once that call and that plan are taken away.
+
+`--gateway` puts a governed gateway between the fast server and the library in the same run: a
+program that takes the server's command after its own arguments and speaks MCP over stdio.
 """
 
 import argparse
 import asyncio
 import json
-import shutil
+import shlex
 import tempfile
-import time
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final
 
-from mcp import StdioServerParameters
 from mcp.client.client import Client
 
 from bench import far_domain
 from bench.load import LoadClient, Target, load_client
 from bench.pair import STAGE4_NAME, TOKEN_LIFETIME_S, USER
-from bench.work import ConvertWork, UpperWork, WrongAnswerError
+from bench.tools import Tool, call_directly, echo_tool, sessions, time_tool
+from bench.work import ToolWork, UpperWork
 from examples.local_pair import LocalPair
 
-SERVER: Final = "mcp-server-time"
 ALONE: Final = 1
 BUSY: Final = 32
 WARM_UP_S: Final = 1.0
 STEPS_BUSY: Final = 3
-GRPC: Final = "service over gRPC called directly, 1 caller"
-GRPC_PLAN: Final = "the same service by a plan of one step"
-TOOL: Final = "tool called directly, 1 caller"
-TOOL_PLAN: Final = "the same tool by a plan of one step"
 BUILTIN_PLAN: Final = "builtin text.upper by a plan of one step"
-BUSY_TOOL: Final = "tool called directly, 32 callers, calls"
-BUSY_PLANS: Final = "plans of three such calls, 32 callers"
-BUSY_BUILTIN: Final = "plans of three builtin calls, 32 callers"
-CONTENDERS: Final = (
-    GRPC,
-    GRPC_PLAN,
-    TOOL,
-    TOOL_PLAN,
-    BUILTIN_PLAN,
-    BUSY_TOOL,
-    BUSY_PLANS,
-    BUSY_BUILTIN,
-)
+BUILTIN_BUSY: Final = "plans of three builtin calls, 32 callers"
+FAR: Final = "service over gRPC"
+CLOCK: Final = "MCP tool in Python"
+ECHO: Final = "MCP tool in Node"
+GATEWAY: Final = "MCP tool in Node behind the gateway"
 GATEWAY_PER_SECOND: Final = 73
 """Three governed calls through the best governed gateway seen, with 32 callers."""
-ASKED: Final = {"source_timezone": "Etc/UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}
-ANSWERED: Final = "+9.0h"
+
+Works = dict[str, ToolWork | UpperWork]
 
 
 @dataclass(slots=True)
 class Figures:
-    """Rounds of one contender: medians of calls a second and of p50 in milliseconds."""
+    """Rounds of one contender: calls a second and p50 in milliseconds."""
 
     per_second: list[float] = field(default_factory=list)
     p50_ms: list[float] = field(default_factory=list)
@@ -74,7 +64,32 @@ class Figures:
 
     def line(self, name: str) -> str:
         """Say the medians in one line."""
-        return f"{name:<44} {median(self.per_second):>8.0f}/s  p50 {median(self.p50_ms):>7.2f} ms"
+        return f"{name:<52} {median(self.per_second):>8.0f}/s  p50 {median(self.p50_ms):>7.2f} ms"
+
+
+def direct(what: str) -> str:
+    """Name the calls of one caller without anything in between."""
+    return f"{what} called directly, 1 caller"
+
+
+def paced(what: str) -> str:
+    """Name the same calls, made as rarely as a plan makes them."""
+    return f"{what} called directly at a plan's pace"
+
+
+def by_plan(what: str) -> str:
+    """Name the plans of one call."""
+    return f"{what} by a plan of one step"
+
+
+def direct_busy(what: str) -> str:
+    """Name the calls of many callers without anything in between."""
+    return f"{what} called directly, 32 callers"
+
+
+def plans_busy(what: str) -> str:
+    """Name the plans of three calls, of many callers."""
+    return f"plans of three calls of the {what}, 32 callers"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,135 +97,161 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contender")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a round")
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="on a real disk")  # noqa: S108 - a new directory is made below it
+    parser.add_argument("--gateway", help="command of a gateway, that takes a server's after it")
     parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Take turns, then print medians and ratios."""
-    program = shutil.which(SERVER)
-    if program is None:
-        raise SystemExit(f"{SERVER} is not installed: `make test` brings it")
+    gateway = tuple(shlex.split(chosen.gateway or ""))
+    tools = {CLOCK: time_tool(), ECHO: echo_tool()}
     with tempfile.TemporaryDirectory(dir=chosen.directory) as made:
-        measured = asyncio.run(_measure(Path(made), program, chosen.rounds, chosen.seconds))
-    for name, figures in measured.items():
+        bench = _Bench(Path(made), tools, gateway, chosen.seconds)
+        asyncio.run(bench.measure(chosen.rounds))
+    for name, figures in bench.figures.items():
         print(figures.line(name))
     print()
-    _compare(measured)
+    _compare(bench.figures, has_gateway=bool(gateway))
 
 
-def _compare(measured: dict[str, Figures]) -> None:
+def _compare(measured: dict[str, Figures], *, has_gateway: bool) -> None:
     """Print what governance adds, how much of it is the plan's, and what bounds a busy server."""
-    plan_ms = median(measured[BUILTIN_PLAN].p50_ms)
-    for direct, governed in ((GRPC, GRPC_PLAN), (TOOL, TOOL_PLAN)):
-        was, now = median(measured[direct].p50_ms), median(measured[governed].p50_ms)
-        print(f"{governed}: {now - was:.2f} ms added at p50, {now / was:.2f} times the direct call")
-        print(f"  of it by the plan {plan_ms:.2f} ms, by the adapter {now - was - plan_ms:.2f} ms")
-    allowed = median(measured[BUSY_TOOL].per_second) / STEPS_BUSY
-    ours = median(measured[BUSY_PLANS].per_second)
-    bound = median(measured[BUSY_BUILTIN].per_second)
-    print(f"plans of three calls, 32 callers: {ours:.0f}/s")
-    print(
-        f"  the server called directly allows {allowed:.0f}/s, ours are {ours / allowed:.2f} of it"
-    )
-    print(f"  plans of three builtin calls are {bound:.0f}/s, ours are {ours / bound:.2f} of it")
-    times = ours / GATEWAY_PER_SECOND
-    print(f"  a governed gateway's are {GATEWAY_PER_SECOND}/s, ours are {times:.1f} times that")
-
-
-async def _measure(
-    directory: Path, program: str, rounds: int, seconds: float
-) -> dict[str, Figures]:
-    figures: dict[str, Figures] = {name: Figures() for name in CONTENDERS}
-    address = far_domain.free_address()
-    async with AsyncExitStack() as stack:
-        pair = stack.enter_context(_pair(directory, program, address))
-        stack.enter_context(far_domain.running_far_domain(pair, address))
-        pair.start()
-        token = _issue(pair)
-        works: dict[str, ConvertWork | UpperWork] = {
-            BUILTIN_PLAN: UpperWork(USER, token),
-            GRPC_PLAN: UpperWork(USER, token, "far"),
-            TOOL_PLAN: ConvertWork(USER, token, 1, ASKED, ANSWERED),
-            BUSY_PLANS: ConvertWork(USER, token, STEPS_BUSY, ASKED, ANSWERED),
-            BUSY_BUILTIN: UpperWork(USER, token, steps=STEPS_BUSY),
-        }
-        clients = {
-            name: stack.enter_context(load_client(_target(pair, work)))
-            for name, work in works.items()
-        }
-        session = await stack.enter_async_context(
-            Client(StdioServerParameters(command=program), cache=None)
+    p50 = {name: median(figures.p50_ms) for name, figures in measured.items()}
+    rates = {name: median(figures.per_second) for name, figures in measured.items()}
+    plan_ms = p50[BUILTIN_PLAN]
+    for what in (FAR, CLOCK, ECHO):
+        was, now, cold = p50[direct(what)], p50[by_plan(what)], p50[paced(what)]
+        print(f"{what}: {now - was:.2f} ms added at p50, {now / was:.2f} times the direct call")
+        print(
+            f"  of it {plan_ms:.2f} ms the plan, {cold - was:.2f} ms the pace, "
+            f"{now - cold - plan_ms:.2f} ms the adapter"
         )
-        for _ in range(rounds):
-            for name, client in clients.items():
-                callers = BUSY if name in (BUSY_PLANS, BUSY_BUILTIN) else ALONE
-                await asyncio.to_thread(_governed, client, callers, seconds, figures[name])
-            took = await asyncio.to_thread(
-                far_domain.call_directly, pair.certificates, address, seconds
-            )
-            figures[GRPC].add(took, seconds)
-            await _direct(session, ALONE, seconds, figures[TOOL])
-            await _direct(session, BUSY, seconds, figures[BUSY_TOOL])
-    return figures
+    bound = rates[BUILTIN_BUSY]
+    for what in (CLOCK, ECHO):
+        ours, allowed = rates[plans_busy(what)], rates[direct_busy(what)] / STEPS_BUSY
+        print(f"plans of three calls of the {what}, 32 callers: {ours:.0f}/s")
+        print(f"  called directly it allows {allowed:.0f}/s, ours are {ours / allowed:.2f} of it")
+        print(
+            f"  plans of three builtin calls are {bound:.0f}/s, ours are {ours / bound:.2f} of it"
+        )
+        times = ours / GATEWAY_PER_SECOND
+        print(f"  {GATEWAY_PER_SECOND}/s was the best gateway's, ours are {times:.1f} times that")
+    if has_gateway:
+        theirs = rates[direct_busy(GATEWAY)] / STEPS_BUSY
+        ours = rates[plans_busy(ECHO)]
+        print(f"  this gateway's are {theirs:.0f}/s, ours are {ours / theirs:.2f} times that")
 
 
-def _pair(directory: Path, program: str, far_address: str) -> LocalPair:
-    limits: dict[str, Any] = {"max_duration_s": 30, "max_response_bytes": 4096}
-    method = {"tool": "convert_time", "description": "Converts.", "repetition": "idempotent"}
-    clock = {
-        "adapter": "mcp",
-        "command": [program],
-        "working_directory": "/",
-        "unsafe_stdio": True,
-        "start_timeout_s": 60,
-        "methods": {"convert": {**method, **limits}},
-    }
-    text = {"adapter": "builtin", "endpoint": "text", "methods": {"upper": {}}}
-    far = far_domain.declared(far_address)
+class _Bench:
+    """One run: the pair, the servers, and what was measured of each contender."""
+
+    def __init__(
+        self, directory: Path, tools: dict[str, Tool], gateway: tuple[str, ...], seconds: float
+    ) -> None:
+        self.figures: dict[str, Figures] = {}
+        self._directory = directory
+        self._tools = tools
+        self._gateway = gateway
+        self._seconds = seconds
+
+    async def measure(self, rounds: int) -> None:
+        """Start everything, and let every contender have a turn in each round."""
+        address = far_domain.free_address()
+        commands = [tool.command for tool in self._tools.values()]
+        if self._gateway:
+            commands.append((*self._gateway, *self._tools[ECHO].command))
+        with ExitStack() as stack:
+            pair = stack.enter_context(_pair(self._directory, self._tools, address))
+            stack.enter_context(far_domain.running_far_domain(pair, address))
+            pair.start()
+            works = self._works(_issue(pair, self._tools))
+            clients = {
+                name: stack.enter_context(load_client(_target(pair, work)))
+                for name, work in works.items()
+            }
+            async with sessions(commands) as opened:
+                for _ in range(rounds):
+                    for name, client in clients.items():
+                        await asyncio.to_thread(self._governed, name, client)
+                    await asyncio.to_thread(self._far, pair.certificates, address)
+                    for (what, tool), session in zip(self._tools.items(), opened, strict=False):
+                        await self._tool(what, tool, session)
+                    if self._gateway:
+                        await self._direct(direct(GATEWAY), opened[-1], self._tools[ECHO], ALONE)
+                        await self._direct(
+                            direct_busy(GATEWAY), opened[-1], self._tools[ECHO], BUSY
+                        )
+
+    @property
+    def _pause_s(self) -> float:
+        """What lies between two calls of a plan's only step."""
+        return median(self._of(BUILTIN_PLAN).p50_ms) / 1e3
+
+    def _of(self, name: str) -> Figures:
+        return self.figures.setdefault(name, Figures())
+
+    def _works(self, token: str) -> Works:
+        works: Works = {
+            BUILTIN_PLAN: UpperWork(USER, token),
+            BUILTIN_BUSY: UpperWork(USER, token, steps=STEPS_BUSY),
+            by_plan(FAR): UpperWork(USER, token, "far"),
+        }
+        for what, tool in self._tools.items():
+            works[by_plan(what)] = tool.work(USER, token, 1)
+            works[plans_busy(what)] = tool.work(USER, token, STEPS_BUSY)
+        return works
+
+    def _governed(self, name: str, client: LoadClient) -> None:
+        busy = name == BUILTIN_BUSY or name in map(plans_busy, self._tools)
+        measured = client.run(BUSY if busy else ALONE, self._seconds, WARM_UP_S)
+        self._of(name).per_second.append(measured.per_second)
+        self._of(name).p50_ms.append(measured.p50_ms)
+
+    def _far(self, certificates: Path, address: str) -> None:
+        for name, pause_s in ((direct(FAR), 0.0), (paced(FAR), self._pause_s)):
+            took = far_domain.call_directly(certificates, address, self._seconds, pause_s)
+            self._of(name).add(took, self._seconds)
+
+    async def _tool(self, what: str, tool: Tool, session: Client) -> None:
+        await self._direct(direct(what), session, tool, ALONE)
+        await self._direct(paced(what), session, tool, ALONE, self._pause_s)
+        await self._direct(direct_busy(what), session, tool, BUSY)
+
+    async def _direct(
+        self, name: str, session: Client, tool: Tool, callers: int, pause_s: float = 0.0
+    ) -> None:
+        took = await call_directly(session, tool, callers, self._seconds, pause_s)
+        self._of(name).add(took, self._seconds)
+
+
+def _pair(directory: Path, tools: dict[str, Tool], far_address: str) -> LocalPair:
+    text: dict[str, Any] = {"adapter": "builtin", "endpoint": "text", "methods": {"upper": {}}}
+    domains = {"text": text, "far": far_domain.declared(far_address)}
+    domains |= {tool.domain: tool.declared for tool in tools.values()}
     file = directory / "domains.json"
-    file.write_text(json.dumps({"domains": {"clock": clock, "text": text, "far": far}}))
+    file.write_text(json.dumps({"domains": domains}))
     pair = LocalPair(directory / "pair", domains_file=file)
     pair.make()
     return pair
 
 
-def _issue(pair: LocalPair) -> str:
+def _issue(pair: LocalPair, tools: dict[str, Tool]) -> str:
     file = pair.directory / "bench.token"
-    for name in ("clock", "far"):
+    for name in ("far", *(tool.domain for tool in tools.values())):
         pair.run("stage3", "domain", "accept", name, "--first")
+    called = ["text:upper", "far:upper"]
+    called += [f"{tool.domain}:{tool.method}" for tool in tools.values()]
     pair.run(
         "stage3",
         *("token", "issue", "--user", USER, "--client", "demo"),
-        *("--allow", "clock:convert", "--allow", "text:upper", "--allow", "far:upper"),
+        *(word for method in called for word in ("--allow", method)),
         *("--lifetime", str(TOKEN_LIFETIME_S), "--output", file),
     )
     return file.read_text(encoding="utf-8").strip()
 
 
-def _target(pair: LocalPair, work: ConvertWork | UpperWork) -> Target:
+def _target(pair: LocalPair, work: ToolWork | UpperWork) -> Target:
     names = ("ca.crt", "demo.crt", "demo.key")
     authority, certificate, key = (str(pair.certificates / name) for name in names)
     address = pair.stage4_addresses["clients"]
     return Target(address, STAGE4_NAME, (authority, certificate, key), work)
-
-
-async def _direct(client: Client, callers: int, seconds: float, figures: Figures) -> None:
-    """Call the tool in a closed loop of so many callers on one session."""
-    last = time.perf_counter() + seconds
-    took: list[float] = []
-
-    async def call() -> None:
-        while (began := time.perf_counter()) < last:
-            result = await client.call_tool("convert_time", ASKED)
-            took.append(time.perf_counter() - began)
-            if result.is_error or result.structured_content["time_difference"] != ANSWERED:
-                raise WrongAnswerError("the tool answered something else")
-
-    await asyncio.gather(*(call() for _ in range(callers)))
-    figures.add(took, seconds)
-
-
-def _governed(client: LoadClient, callers: int, seconds: float, figures: Figures) -> None:
-    measured = client.run(callers, seconds, WARM_UP_S)
-    figures.per_second.append(measured.per_second)
-    figures.p50_ms.append(measured.p50_ms)

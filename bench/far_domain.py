@@ -82,7 +82,9 @@ def running_far_domain(pair: LocalPair, address: str) -> Iterator[None]:
             service.terminate()
 
 
-def call_directly(certificates: Path, address: str, seconds: float) -> list[float]:
+def call_directly(
+    certificates: Path, address: str, seconds: float, pause_s: float = 0.0
+) -> list[float]:
     """Call the method in a closed loop over one connection, as Stage-3; return what each took."""
     names = ("ca.crt", "stage3-caller.crt", "stage3-caller.key")
     authority, certificate, key = (certificates / name for name in names)
@@ -106,6 +108,7 @@ def call_directly(certificates: Path, address: str, seconds: float) -> list[floa
             took.append(time.perf_counter() - began)
             if json.loads(answer.output_json) != {"text": text.upper()}:
                 raise WrongAnswerError("the domain answered something else")
+            time.sleep(pause_s)
     return took
 
 

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 import grpc
 
 from bench.processes import Process, running
-from bench.work import ConvertWork, EchoWork, PlanWork, UpperWork, Work
+from bench.work import EchoWork, PlanWork, ToolWork, UpperWork, Work
 from servicekit.serving.channel import open_channel
 from servicekit.serving.tls import channel_credentials
 
@@ -35,7 +35,7 @@ class Target:
     address: str
     server_name: str
     files: tuple[str, str, str] | None
-    work: EchoWork | PlanWork | ConvertWork | UpperWork
+    work: EchoWork | PlanWork | ToolWork | UpperWork
 
     def encode(self) -> str:
         """Write this as one argument."""
@@ -45,8 +45,8 @@ class Target:
     def decode(text: str) -> "Target":
         """Read what `encode` wrote."""
         fields = json.loads(text)
-        kind: Callable[..., EchoWork | PlanWork | ConvertWork | UpperWork]
-        kind = {one.__name__: one for one in (EchoWork, PlanWork, ConvertWork, UpperWork)}[
+        kind: Callable[..., EchoWork | PlanWork | ToolWork | UpperWork]
+        kind = {one.__name__: one for one in (EchoWork, PlanWork, ToolWork, UpperWork)}[
             fields["kind"]
         ]
         files = fields["files"]

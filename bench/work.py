@@ -107,11 +107,16 @@ class PlanWork:
 
 
 @dataclass(frozen=True, slots=True)
-class ConvertWork:
-    """So many steps that ask an MCP server the same; see `bench.adapters`."""
+class ToolWork:
+    """So many steps that ask an MCP server the same; see `bench.tools`.
+
+    `answered` is in every output that is right, as JSON.
+    """
 
     user_id: str
     token_hash: str
+    domain: str
+    tool: str
     steps: int
     asked: dict[str, str]
     answered: str
@@ -124,16 +129,16 @@ class ConvertWork:
     def request(self, label: str) -> bytes:
         """Make a plan; what tells it from another is its request identifier, minted by Stage-4."""
         del label
-        step = {"domain": "clock", "method": "convert", "parameters": self.asked}
+        step = {"domain": self.domain, "method": self.tool, "parameters": self.asked}
         return _plan(self.user_id, self.token_hash, [step] * self.steps)
 
     def verify(self, label: str, request: bytes, response: bytes) -> None:
         """Require the server's answer in every step."""
         del label, request
         results = json.loads(ExecutePlanResponse.FromString(response).result_json)["results"]
-        told = [one["output"]["structured_content"]["time_difference"] for one in results]
-        if told != [self.answered] * self.steps:
-            raise WrongAnswerError(f"unexpected result {told!r}")
+        told = [self.answered in json.dumps(one["output"]) for one in results]
+        if told != [True] * self.steps:
+            raise WrongAnswerError(f"unexpected result {results!r}")
 
 
 @dataclass(frozen=True, slots=True)

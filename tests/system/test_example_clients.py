@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
 from tests.compose.stack import free_port
@@ -14,6 +17,7 @@ from tests.harness.pki import pki, server_dns
 from tests.harness.stage3 import step
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.harness.pair import Pair
@@ -150,6 +154,64 @@ def test_nobody_there_is_told_from_a_lost_answer(client: ExampleClient, request_
     )
     assert ended.code == UNREACHABLE, ended.said
     assert (ended.facts["reason"], ended.facts["effects"]) == ("UNREACHABLE", "none")
+
+
+class Foreign(grpc.GenericRpcHandler):
+    """Answers any call with RESOURCE_EXHAUSTED in these words, and without a reason."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+        self.called = 0
+
+    def service(self, _details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """Return the handler of any method."""
+
+        def refuse(_request: bytes, context: grpc.ServicerContext) -> bytes:
+            self.called += 1
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, self.words)
+
+        return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+@contextmanager
+def serving(handler: Foreign, rooms: int) -> Iterator[str]:
+    """Serve a handler as Stage-4, to so many calls at once; yield the address."""
+    keys = pki()
+    pair = keys.file("stage4-server.key").read_bytes(), keys.file("stage4-server.crt").read_bytes()
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool, [handler], maximum_concurrent_rpcs=rooms)
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(None).wait()
+
+
+def test_a_refusal_of_grpcs_own_is_the_last_word(client: ExampleClient, request_id: str) -> None:
+    """No room at all: no handler ran, so no plan started, and it is called as the service would."""
+    handler = Foreign("nobody comes here")
+    with serving(handler, rooms=0) as address:
+        ended = client.run(
+            as_bytes(plan_document(PLACEHOLDER, EFFECT)), "token", request_id, address=address
+        )
+    assert handler.called == 0
+    assert ended.code == REFUSED, ended.said
+    assert (ended.facts["reason"], ended.facts["effects"]) == ("OVERLOADED", "none")
+
+
+def test_other_words_of_the_same_code_are_an_answer_that_was_lost(
+    client: ExampleClient, request_id: str
+) -> None:
+    """A library says so of an answer that is too large for it: the plan may have run."""
+    handler = Foreign("Received message larger than max (5000000 vs. 4194304)")
+    with serving(handler, rooms=1) as address:
+        ended = client.run(
+            as_bytes(plan_document(PLACEHOLDER, EFFECT)), "token", request_id, address=address
+        )
+    assert handler.called == 1
+    assert ended.code == OUTCOME_UNKNOWN, ended.said
+    assert (ended.facts["code"], ended.facts["effects"]) == ("RESOURCE_EXHAUSTED", "unknown")
 
 
 def test_a_server_of_another_name_gets_nothing(

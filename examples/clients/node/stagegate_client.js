@@ -24,6 +24,10 @@ const ASK_AGAIN = new Set([
   "REQUEST_IN_PROGRESS",
 ]);
 
+// How the server's gRPC refuses a call that it has no room for, before any code of the service sees
+// it: the plan did not start. It gives no reason, and an answer of the service always does.
+const NO_ROOM = "Concurrent RPC limit exceeded!";
+
 // `protos` is the folder that holds `stagegate/`.
 function load(protos) {
   return loader.loadSync(
@@ -74,7 +78,11 @@ function readError(definition, error, requestId) {
       found[name] = definition[name]?.deserialize(detail.value);
     }
   }
-  const info = found["google.rpc.ErrorInfo"] ?? { reason: "" };
+  const noRoom =
+    trailer === undefined &&
+    error.code === grpc.status.RESOURCE_EXHAUSTED &&
+    error.details === NO_ROOM;
+  const info = found["google.rpc.ErrorInfo"] ?? { reason: noRoom ? "OVERLOADED" : "" };
   const outcome = found["stagegate.error.v1.PlanOutcome"];
   // A refusal that names its reason and no outcome came before anything was started. Whatever no
   // service explained may have happened after bytes had left.

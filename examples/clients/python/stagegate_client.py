@@ -36,6 +36,10 @@ ASK_AGAIN = frozenset(
 )
 """Reasons after which the same `request_id` may learn more. Every other one is the last word."""
 
+NO_ROOM = ("RESOURCE_EXHAUSTED", "Concurrent RPC limit exceeded!")
+"""How the server's gRPC refuses a call that it has no room for, before any code of the service sees
+it: the plan did not start. It gives no reason, and an answer of the service always does."""
+
 
 @dataclass(frozen=True)
 class PlanError(Exception):
@@ -94,6 +98,8 @@ def read_error(error: Any, request_id: str) -> PlanError:  # noqa: ANN401 - gRPC
     for detail in status.details:
         for message in (info, bad_request, outcome):
             detail.Unpack(message)
+    if not status.details and (error.code().name, error.details()) == NO_ROOM:
+        info.reason = "OVERLOADED"
     effects = Effects.Name(outcome.effects).removeprefix("EFFECTS_").lower()
     if effects == "unspecified":
         # A refusal that names its reason and no outcome came before anything was started. Whatever
