@@ -1,9 +1,9 @@
 """Asks a domain elsewhere once more what it shows, beside the plans, when there is a reason to.
 
-Guards gate 2 from an old answer: a domain that is withheld may show what was accepted again, and a
-connection that was just made may lead to another program. Nothing waits for a look, and a plan is
-judged by what was seen before its turn. Deliberately absent: a timer. A refused step is a reason,
-and so is a new connection.
+Guards gate 2 from an old answer: a domain that is withheld may show what was accepted again, a
+connection that was just made may lead to another program, and so may the session that takes the
+place of one that ended. Nothing waits for a look, and a plan is judged by what was seen before its
+turn. Deliberately absent: a timer. Each look has one of these reasons.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from stage3_service.domains.acceptance import Acceptance
 from stage3_service.domains.definition import DefinitionUnavailable, Describing
 
 PAUSE_S: Final = 5.0
-"""Between two looks that refused steps ask for: a look may start a program, and clients insist."""
+"""Between two looks that refused steps or a server ask for: a look may start a program, clients
+insist, and a program may end as often as it is started."""
 
 
 @dataclass(slots=True)
@@ -61,16 +62,14 @@ class LookingAgain:
 
         It is asked inside a turn of the log, and returns at once.
         """
-        with self._lock:
-            looks = self._looks.setdefault(domain, _Looks())
-            if (
-                domain not in self._open
-                or looks.under_way
-                or self._monotonic_s() < looks.not_before_s
-            ):
-                return
-            looks.under_way = True
-        self._start(domain)
+        self._look_soon(domain)
+
+    def on_doubt(self, domain: str) -> None:
+        """Look because its server says that it changed, or has ended, under the same limit.
+
+        A call that comes before the answer asks by itself, once it was started.
+        """
+        self._look_soon(domain)
 
     def on_connected(self, domain: str) -> None:
         """Look because there is a new connection, once more if a look was under way."""
@@ -81,6 +80,18 @@ class LookingAgain:
             looks = self._looks.setdefault(domain, _Looks())
             if looks.under_way:
                 looks.again = True
+                return
+            looks.under_way = True
+        self._start(domain)
+
+    def _look_soon(self, domain: str) -> None:
+        with self._lock:
+            looks = self._looks.setdefault(domain, _Looks())
+            if (
+                domain not in self._open
+                or looks.under_way
+                or self._monotonic_s() < looks.not_before_s
+            ):
                 return
             looks.under_way = True
         self._start(domain)

@@ -77,7 +77,10 @@ class Opening:
                 looking.on_connected,
             ),
             open_mcp=partial(
-                self.kept.open, open_domain=mcp_opener(settings, self.acceptance, self.log)
+                self.kept.open,
+                open_domain=mcp_opener(
+                    settings, self.acceptance, self.log, on_doubt=looking.on_doubt
+                ),
             ),
         )
         looking.begin(domains.describable)

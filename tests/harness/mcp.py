@@ -96,13 +96,15 @@ def mcp_domain(
     *,
     accepted: AcceptedByTest | None = None,
     told: list[str] | None = None,
+    doubts: list[None] | None = None,
 ) -> Iterator[McpDomain]:
-    """Open a domain; `told` collects what its owner says to the operator."""
+    """Open a domain; `told` collects what its owner says to the operator, `doubts` when it asks."""
     sentences = [] if told is None else told
     domain = McpDomain(
         mcp_declaration(table),
         accepted=accepted or AcceptedByTest(),
         on_session=lambda _, sentence: sentences.append(sentence),
+        on_doubt=lambda _: None if doubts is None else doubts.append(None),
     )
     try:
         yield domain

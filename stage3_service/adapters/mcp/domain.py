@@ -7,6 +7,7 @@ one of the port's outcomes. Deliberately absent: the protocol (`session`), the l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from servicekit.ijson import JsonLimits, JsonValue, parse
@@ -57,6 +58,7 @@ class McpDomain:
         *,
         accepted: AcceptedDefinitions,
         on_session: OnSession,
+        on_doubt: Callable[[str], None],
     ) -> None:
         """Begin to open a session, whether or not the server is there yet."""
         self._declaration = declaration
@@ -68,9 +70,14 @@ class McpDomain:
                 domain=declaration.name,
                 tools=self._server.tools,
                 start_timeout_s=self._server.start_timeout_s,
-                open_session=lambda: Session(self._transport(), self._server.protocol),
+                open_session=lambda: Session(
+                    self._transport(),
+                    self._server.protocol,
+                    on_changed=lambda: on_doubt(declaration.name),
+                ),
                 accepted=accepted,
                 on_session=on_session,
+                on_doubt=on_doubt,
             )
         )
 

@@ -31,12 +31,14 @@ class McpOpener:
     """What all MCP servers are opened with.
 
     `private` are Stage-3's own files and directories; `on_session` takes a domain's name and one
-    sentence about its session for the operator's log.
+    sentence about its session for the operator's log. `on_doubt` takes a domain's name when its
+    server may show something else from now on, and may not wait.
     """
 
     accepted: AcceptedDefinitions
     private: tuple[Path, ...]
     on_session: Callable[[str, str], None]
+    on_doubt: Callable[[str], None]
 
     def __call__(self, declaration: DomainDeclaration) -> McpDomain:
         """Open a server and begin a session with it, whether or not it is there yet.
@@ -56,11 +58,20 @@ class McpOpener:
                 f"mcp needs {error.name}, which is not installed: stagegate-stage3[mcp] has it"
             )
             raise _refused(declaration.name, "adapter", problem) from error
-        return McpDomain(declaration, accepted=self.accepted, on_session=self.on_session)
+        return McpDomain(
+            declaration,
+            accepted=self.accepted,
+            on_session=self.on_session,
+            on_doubt=self.on_doubt,
+        )
 
 
 def mcp_opener(
-    settings: Stage3Settings, accepted: AcceptedDefinitions, log: FilteringBoundLogger
+    settings: Stage3Settings,
+    accepted: AcceptedDefinitions,
+    log: FilteringBoundLogger,
+    *,
+    on_doubt: Callable[[str], None],
 ) -> McpOpener:
     """Return what opens the MCP servers of a Stage-3 with these settings."""
 
@@ -75,7 +86,7 @@ def mcp_opener(
         settings.checkpoint.file_of("stage3", settings.state_dir).parent,
         *keys,
     )
-    return McpOpener(accepted, private, on_session)
+    return McpOpener(accepted, private, on_session, on_doubt)
 
 
 def refuse_exposure(domain: str, server: StdioServer, private: Iterable[Path]) -> None:

@@ -51,6 +51,8 @@ class Ownership:
     open_session: Callable[[], Session]
     accepted: AcceptedDefinitions
     on_session: OnSession
+    on_doubt: Callable[[str], None]
+    """Takes the domain's name once its session has ended by itself, and may not wait."""
 
 
 class SessionOwner:
@@ -318,6 +320,8 @@ class SessionOwner:
                     connected.set_result(session)
                 hearing = self._loop.create_task(session.hear())
                 await session.transport.ended.wait()
+                if session is self._session and not self._stop.is_set():
+                    self._owned.on_doubt(self._owned.domain)
                 # No further call is sent here. Those under way may still be answered: by a service
                 # whose other connection was lost, or by a server that only shows something new.
                 if not session.transport.hangs and (users := self._using[session]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -77,8 +77,14 @@ class _Raw(RootModel[dict[str, Any]]):
 class Session:
     """One session. Everything here happens on the loop that entered it, and in its one task."""
 
-    def __init__(self, transport: Transport, generation: Generation) -> None:
-        """Describe the session; nothing is started before it is entered."""
+    def __init__(
+        self, transport: Transport, generation: Generation, *, on_changed: Callable[[], None]
+    ) -> None:
+        """Describe the session; nothing is started before it is entered.
+
+        `on_changed` hears when the server says that its tools are others, and may not wait.
+        """
+        self._on_changed = on_changed
         self.transport = transport
         self.changed = False
         """Whether the server may show something else than when it was last asked."""
@@ -157,7 +163,7 @@ class Session:
                 # What changed before the server began to tell is found by listing once more.
                 self.changed = True
                 async for _ in events:
-                    self.changed = True
+                    self._change()
 
     @property
     def _session(self) -> ClientSession:
@@ -165,7 +171,11 @@ class Session:
 
     async def _hear(self, message: IncomingMessage) -> None:
         if isinstance(message, mcp_types.ToolListChangedNotification):
-            self.changed = True
+            self._change()
+
+    def _change(self) -> None:
+        self.changed = True
+        self._on_changed()
 
 
 def _calling(session: ClientSession, carried_by: Dispatcher[Any]) -> ClientSession:

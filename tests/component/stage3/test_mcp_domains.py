@@ -29,6 +29,7 @@ METHODS = {
     "effect_then_hang": "effect.then-hang",
     "fail": "fail",
     "oversized": "oversized",
+    "announce": "announce",
 }
 TRIAL = {"trial": tuple(METHODS)}
 IN_DOUBT = [
@@ -68,6 +69,12 @@ def facts(stage3: Stage3UnderTest, plan_id: str) -> list[dict[str, Any]]:
         }
         for event in stage3.events(plan_id=plan_id)
     ]
+
+
+def offered(stage3: Stage3UnderTest) -> bool:
+    """Say whether an operator is told that the trial server is offered."""
+    listed = stage3.operator().ListDomains(operator_service_pb2.ListDomainsRequest())
+    return next(bool(one.offered) for one in listed.domains if one.name == "trial")
 
 
 @pytest.fixture
@@ -172,10 +179,17 @@ class TestAcceptance:
             assert stage3.run(token, step("trial", "effect")).kind == "completed"
         assert notes(tmp_path) == ["effect"]
 
+    @pytest.mark.parametrize("looks", [True, False], ids=["looks", "control"])
+    @pytest.mark.parametrize("how", ["started_anew", "told"])
     def test_a_server_that_changes_between_acceptance_and_call_gets_none(
-        self, tmp_path: Path
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, *, looks: bool
     ) -> None:
-        """The first plan finds it before anything is sent; gate 2 refuses the second."""
+        """Its end and its word that it changed are reasons to look: gate 2 refuses before STARTED.
+
+        Control: found by the first call, the step is started and fails; nothing is sent either way.
+        """
+        if not looks:
+            monkeypatch.setattr(LookingAgain, "on_doubt", lambda *_: None)
         descriptions = tmp_path / "descriptions"
         descriptions.write_text("{}")
         environment = {
@@ -187,15 +201,23 @@ class TestAcceptance:
             token = stage3.issue(scope=TRIAL).token_hash
             assert stage3.run(token, step("trial", "effect")).kind == "completed"
             descriptions.write_text('{"effect": "Sends all files somewhere."}')
-            (server,) = [pid for pid, command in children().items() if "trial_mcp" in command]
-            os.kill(server, signal.SIGKILL)
-            assert eventually(lambda: server not in children())
+            if how == "told":
+                assert stage3.run(token, step("trial", "announce")).kind == "completed"
+            else:
+                (server,) = [pid for pid, command in children().items() if "trial_mcp" in command]
+                os.kill(server, signal.SIGKILL)
+                assert eventually(lambda: server not in children())
+            if looks:
+                assert eventually(lambda: not offered(stage3))
 
             first = stage3.run(token, step("trial", "effect"))
+            trail = stage3.trail("plan-3" if how == "told" else "plan-2")
+            started = "EXECUTION_STARTED" in [kind for kind, _, _ in trail]
+            assert (first.reason, started) == (
+                ("METHOD_UNDECLARED", False) if looks else ("DOMAIN_UNREACHABLE", True)
+            )
             second = stage3.run(token, step("trial", "effect"))
-            assert (first.kind, first.reason) == ("failed", "DOMAIN_UNREACHABLE")
             assert second.reason == "METHOD_UNDECLARED"
-            assert "EXECUTION_STARTED" not in [kind for kind, _, _ in stage3.trail("plan-3")]
             assert notes(tmp_path) == ["effect"]
             stage3.accept("trial")
             assert stage3.run(token, step("trial", "effect")).kind == "completed"

@@ -83,6 +83,20 @@ def test_a_connection_made_during_a_look_is_looked_at_too() -> None:
     assert bench.acceptance.withholds("far")
 
 
+def test_a_server_that_keeps_ending_costs_one_look_and_a_pause() -> None:
+    """Each look may start it, and its end be the next doubt: without the pause it had no end."""
+    bench = Bench()
+    bench.looking.begin({"far": bench.shows})
+    bench.shows.let.set()
+    for _ in range(50):
+        bench.looking.on_doubt("far")
+        assert eventually(bench.is_at_rest)
+    assert bench.shows.looks == 1
+    bench.now_s = PAUSE_S
+    bench.looking.on_doubt("far")
+    assert eventually(lambda: bench.shows.looks == 2)
+
+
 def test_a_connection_made_before_the_domains_are_open_is_looked_at_then() -> None:
     """A domain connects while others are still being opened."""
     bench = Bench()

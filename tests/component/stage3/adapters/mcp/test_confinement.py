@@ -216,7 +216,7 @@ class TestRefusals:
         self, place: Path, private: tuple[Path, ...]
     ) -> None:
         """Above, below, or the same; by either kind of path. Control: a path beside is opened."""
-        opener = McpOpener(AcceptedByTest(), private, lambda _, __: None)
+        opener = McpOpener(AcceptedByTest(), private, lambda _, __: None, lambda _: None)
         state = private[0].parent
         for key in ("readable_paths", "writable_paths"):
             for path in (state, state.parent, private[1], "/"):
@@ -237,7 +237,7 @@ class TestRefusals:
         if user == "own":
             monkeypatch.setattr(os, "geteuid", lambda: 65534)
             user = "65534"
-        opener = McpOpener(AcceptedByTest(), (), lambda _, __: None)
+        opener = McpOpener(AcceptedByTest(), (), lambda _, __: None, lambda _: None)
         keys = confined_keys(place, user=user)
         with pytest.raises(DeclarationsRefused, match=why):
             opener(mcp_declaration(mcp_table({"echo": "echo"}, **keys)))
@@ -247,7 +247,7 @@ class TestRefusals:
     ) -> None:
         """Told at the start, with what to do; not at the first call."""
         monkeypatch.setattr(os, "geteuid", lambda: 4711)
-        opener = McpOpener(AcceptedByTest(), (), lambda _, __: None)
+        opener = McpOpener(AcceptedByTest(), (), lambda _, __: None, lambda _: None)
         with pytest.raises(DeclarationsRefused, match="CAP_SETUID, CAP_SETGID and CAP_KILL"):
             opener(mcp_declaration(mcp_table({"echo": "echo"}, **confined_keys(place))))
 

@@ -220,6 +220,7 @@ class TestNothingSent:
             mcp_declaration(http_table(url)),
             accepted=AcceptedByTest(),
             on_session=lambda _, __: None,
+            on_doubt=lambda _: None,
         )
 
     def test_a_forgotten_session_is_opened_anew_for_the_next_call(self) -> None:
