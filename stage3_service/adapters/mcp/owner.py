@@ -20,6 +20,7 @@ from typing import Any, Final
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
+from servicekit.invariant import invariant
 from stage3_service.adapters.mcp.answer import read_error, read_result
 from stage3_service.adapters.mcp.call import CARRIED, PendingCall
 from stage3_service.adapters.mcp.session import Session
@@ -39,6 +40,14 @@ OnSession = Callable[[str, str], None]
 
 class SessionUnavailable(Exception):
     """There is no session to send a call on; nothing was sent."""
+
+
+class _NotAccepted(SessionUnavailable):
+    """There was a session, whose server shows what nobody accepted."""
+
+    def __init__(self, reason: str, shown: Definition) -> None:
+        super().__init__(reason)
+        self.shown = shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +252,7 @@ class SessionOwner:
                 f"accept {self._owned.domain}`"
             )
             self._owned.on_session(self._owned.domain, reason)
-            raise SessionUnavailable(reason)
+            raise _NotAccepted(reason, shown)
         self._session = session
         return session
 
@@ -251,7 +260,8 @@ class SessionOwner:
         self._questions += 1
         session.question = self._questions
         session.changed = False
-        return await session.shown(self._owned.tools)
+        session.definition = await session.shown(self._owned.tools)
+        return session.definition
 
     async def _shown_unless_ended(self, session: Session) -> Definition | None:
         try:
@@ -262,32 +272,26 @@ class SessionOwner:
             return None  # it had ended unseen, and carried nothing since
 
     async def _describe(self) -> Definition:
-        session = self._session if self._session is not None and self._session.is_open else None
-        opened, kept = session is None, False
+        session = self._session
+        if session is None or not session.is_open:
+            # As for a call, and shared with calls: never two programs at a time.
+            try:
+                session = await self._usable()
+            except _NotAccepted as refused:
+                return refused.shown
+            except SessionUnavailable as unavailable:
+                raise DefinitionUnavailable(str(unavailable)) from unavailable
+            return invariant(session.definition, "a session is usable once it was asked")
         try:
             async with asyncio.timeout(self._owned.start_timeout_s):
-                session = session or await self._connected()
-                shown = await session.shown(self._owned.tools)
-            kept = opened and self._takes(session, shown)
-            return shown
+                return await session.shown(self._owned.tools)
         except DefinitionUnavailable:
             raise
         except Exception as error:
             raise DefinitionUnavailable(_reason(error, self._owned.start_timeout_s)) from error
         finally:
-            if opened and session is not None and not kept:
-                session.transport.ended.set()
-            elif session is not None:
-                # What it showed may not be what was accepted: the next call asks again.
-                session.changed = True
-
-    def _takes(self, session: Session, shown: Definition) -> bool:
-        """Keep a session that was opened to look, if calls may go there and there is no other."""
-        has_another = self._opening is not None or (self._session and self._session.is_open)
-        if has_another or not self._owned.accepted.is_accepted(self._owned.domain, shown.digest):
-            return False
-        self._session = session
-        return True
+            # What it showed may not be what was accepted: the next call asks again.
+            session.changed = True
 
     async def _connected(self) -> Session:
         """Return a session after its handshake; a task of its own sees it to its end."""

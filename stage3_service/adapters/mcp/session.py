@@ -90,6 +90,8 @@ class Session:
         """Whether the server may show something else than when it was last asked."""
         self.question = 0
         """The number of the question that it answered last, among its owner's."""
+        self.definition: Definition | None = None
+        """What it answered to that."""
         self._entered = AsyncExitStack()
         self._client = Client(
             transport,

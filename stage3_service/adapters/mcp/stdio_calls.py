@@ -80,6 +80,8 @@ class StdioCalls(Dispatcher[TransportContext]):
             raise MCPError(mcp_types.CONNECTION_CLOSED, _CLOSED) from None
         finally:
             del self._waiting[request_id]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # looked at: where writing failed, nobody waits for it
 
     async def notify(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
