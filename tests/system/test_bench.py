@@ -16,9 +16,9 @@ from bench.work import (
     COMMITS_A_PLAN,
     STAGE3_EVENTS_A_PLAN,
     STAGE4_EVENTS_A_PLAN,
-    ConvertWork,
     EchoWork,
     PlanWork,
+    ToolWork,
     UpperWork,
     WrongAnswerError,
 )
@@ -60,7 +60,10 @@ def test_an_answer_that_is_not_the_plans_is_no_answer() -> None:
         EchoWork(size=8).verify("label", b"12345678", b"12345679")
     told = {"step": 0, "output": {"structured_content": {"time_difference": "+8.0h"}}}
     other = ExecutePlanResponse(result_json=json.dumps({"results": [told]}).encode())
-    for work in (ConvertWork("ada", "token_", 1, {}, "+9.0h"), UpperWork("ada", "token_")):
+    for work in (
+        ToolWork("ada", "token_", "clock", "convert", 1, {}, "+9.0h"),
+        UpperWork("ada", "token_"),
+    ):
         with pytest.raises(WrongAnswerError):
             work.verify("label", work.request("label"), other.SerializeToString())
 

@@ -21,7 +21,7 @@ from pydantic import RootModel
 
 from stage3_service.adapters.mcp.call import CARRIED, PendingCall, ToolCall
 from stage3_service.adapters.mcp.stdio_calls import FIRST_ID, StdioCalls
-from tests.harness.mcp import PATIENCE_S
+from tests.harness.eventually import PATIENCE_S
 
 INFO = mcp_types.Implementation(name="trial", version="1")
 OLDER = mcp_types.InitializeResult(
