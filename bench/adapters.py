@@ -10,6 +10,9 @@ takes microseconds, runs beside them. And a call that comes once in a plan's tim
 and caches that have done something else meanwhile: so the direct call is made at that pace, too.
 What an adapter adds by itself is what is left once that call and that plan are taken away.
 
+The adapter of the MCP servers is also called without any plan: what it allows beside the library
+is what it costs by itself.
+
 `--gateway` puts a governed gateway between the fast server and the library in the same run: a
 program that takes the server's command after its own arguments and speaks MCP over stdio.
 """
@@ -29,10 +32,12 @@ from mcp.client.client import Client
 
 from bench import far_domain
 from bench.load import LoadClient, Target, load_client
+from bench.lone_adapter import invoke_in_a_loop, lone_adapter
 from bench.pair import STAGE4_NAME, TOKEN_LIFETIME_S, USER
 from bench.tools import Tool, call_directly, echo_tool, sessions, time_tool
 from bench.work import ToolWork, UpperWork
 from examples.local_pair import LocalPair
+from stage3_service.adapters.mcp.domain import McpDomain
 
 ALONE: Final = 1
 BUSY: Final = 32
@@ -87,6 +92,16 @@ def direct_busy(what: str) -> str:
     return f"{what} called directly, 32 callers"
 
 
+def by_adapter(what: str) -> str:
+    """Name the calls of one caller through the adapter, without a plan."""
+    return f"{what} by the adapter alone, 1 caller"
+
+
+def by_adapter_busy(what: str) -> str:
+    """Name the same calls of many callers."""
+    return f"{what} by the adapter alone, 32 callers"
+
+
 def plans_busy(what: str) -> str:
     """Name the plans of three calls, of many callers."""
     return f"plans of three calls of the {what}, 32 callers"
@@ -126,6 +141,11 @@ def _compare(measured: dict[str, Figures], *, has_gateway: bool) -> None:
             f"  of it {plan_ms:.2f} ms the plan, {cold - was:.2f} ms the pace, "
             f"{now - cold - plan_ms:.2f} ms the adapter"
         )
+    for what in (CLOCK, ECHO):
+        added = p50[by_adapter(what)] - p50[direct(what)]
+        times = rates[by_adapter_busy(what)] / rates[direct_busy(what)]
+        print(f"{what}: the adapter alone adds {added:.2f} ms at p50 for 1 caller,")
+        print(f"  and with 32 callers it makes {times:.2f} times the calls of the library")
     bound = rates[BUILTIN_BUSY]
     for what in (CLOCK, ECHO):
         ours, allowed = rates[plans_busy(what)], rates[direct_busy(what)] / STEPS_BUSY
@@ -169,13 +189,16 @@ class _Bench:
                 name: stack.enter_context(load_client(_target(pair, work)))
                 for name, work in works.items()
             }
+            adapters = [stack.enter_context(lone_adapter(each)) for each in self._tools.values()]
             async with sessions(commands) as opened:
                 for _ in range(rounds):
                     for name, client in clients.items():
                         await asyncio.to_thread(self._governed, name, client)
                     await asyncio.to_thread(self._far, pair.certificates, address)
-                    for (what, tool), session in zip(self._tools.items(), opened, strict=False):
-                        await self._tool(what, tool, session)
+                    for (what, tool), adapter, session in zip(
+                        self._tools.items(), adapters, opened, strict=False
+                    ):
+                        await self._tool(what, tool, session, adapter)
                     if self._gateway:
                         await self._direct(direct(GATEWAY), opened[-1], self._tools[ECHO], ALONE)
                         await self._direct(
@@ -212,10 +235,16 @@ class _Bench:
             took = far_domain.call_directly(certificates, address, self._seconds, pause_s)
             self._of(name).add(took, self._seconds)
 
-    async def _tool(self, what: str, tool: Tool, session: Client) -> None:
+    async def _tool(self, what: str, tool: Tool, session: Client, adapter: McpDomain) -> None:
         await self._direct(direct(what), session, tool, ALONE)
+        await self._adapted(by_adapter(what), adapter, tool, ALONE)
         await self._direct(paced(what), session, tool, ALONE, self._pause_s)
         await self._direct(direct_busy(what), session, tool, BUSY)
+        await self._adapted(by_adapter_busy(what), adapter, tool, BUSY)
+
+    async def _adapted(self, name: str, adapter: McpDomain, tool: Tool, callers: int) -> None:
+        took = await asyncio.to_thread(invoke_in_a_loop, adapter, tool, callers, self._seconds)
+        self._of(name).add(took, self._seconds)
 
     async def _direct(
         self, name: str, session: Client, tool: Tool, callers: int, pause_s: float = 0.0
