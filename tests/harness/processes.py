@@ -185,7 +185,14 @@ def _start(module: list[str], log_file: Path) -> tuple[subprocess.Popen[str], di
             text=True,
         )
     assert process.stdout is not None
-    line = process.stdout.readline()
+    try:
+        line = process.stdout.readline()
+    except BaseException:
+        # The suite's time limit came first, and nobody else knows of the process.
+        process.kill()
+        process.wait(START_S)
+        process.stdout.close()
+        raise
     if not line:
         code = process.wait(START_S)
         process.stdout.close()

@@ -30,7 +30,8 @@ from tests.harness.remote import (
     remote_declaration,
     write_domains_file,
 )
-from tests.harness.stage3 import Stage3UnderTest, running_stage3, step
+from tests.harness.reserved_ports import ReservedPort
+from tests.harness.stage3 import Stage3UnderTest, nobody_looks, running_stage3, step
 
 SCOPE = {"trial": ("echo", "effect"), "text": ("upper",)}
 REFUSED = [
@@ -55,6 +56,13 @@ def remote() -> Iterator[RemoteDomain]:
     """A running trial service."""
     with running_remote_domain() as running:
         yield running
+
+
+@pytest.fixture
+def port() -> Iterator[str]:
+    """An address that a domain can leave and come back to."""
+    with ReservedPort() as address:
+        yield address
 
 
 def describe(stage3: Stage3UnderTest) -> operator_service_pb2.DescribeDomainResponse:
@@ -151,14 +159,16 @@ def test_a_domain_that_changed_is_refused_until_it_is_accepted_again(
         assert stage3.run(token, step("trial", "effect")).kind == "completed"
 
 
-def test_a_domain_that_came_back_as_another_is_asked_before_it_is_called(tmp_path: Path) -> None:
+def test_a_domain_that_came_back_as_another_is_asked_before_it_is_called(
+    tmp_path: Path, port: str
+) -> None:
     """It was replaced while nobody looked: nothing is invoked, and gate 2 knows from then on."""
-    first = serve_remote_domain(pki(), TrialDomain())
+    first = serve_remote_domain(pki(), TrialDomain(), address=port)
     with stage3_of(tmp_path, first.address, accept=["trial"]) as stage3:
         token = stage3.issue(scope=SCOPE).token_hash
         assert stage3.run(token, step("trial", "effect")).kind == "completed"
         first.stop()
-        second = serve_remote_domain(pki(), TrialDomain(), address=first.address)
+        second = serve_remote_domain(pki(), TrialDomain(), address=port)
         try:
             change(second)
             reasons = []
@@ -173,13 +183,13 @@ def test_a_domain_that_came_back_as_another_is_asked_before_it_is_called(tmp_pat
     assert second.trial.effects == []
 
 
-def test_the_control_that_came_back_as_itself_is_called(tmp_path: Path) -> None:
+def test_the_control_that_came_back_as_itself_is_called(tmp_path: Path, port: str) -> None:
     """The same restart without a change: the next connection shows what was accepted."""
-    first = serve_remote_domain(pki(), TrialDomain())
+    first = serve_remote_domain(pki(), TrialDomain(), address=port)
     with stage3_of(tmp_path, first.address, accept=["trial"]) as stage3:
         token = stage3.issue(scope=SCOPE).token_hash
         first.stop()
-        second = serve_remote_domain(pki(), TrialDomain(), address=first.address)
+        second = serve_remote_domain(pki(), TrialDomain(), address=port)
         try:
             while stage3.run(token, step("trial", "echo")).kind != "completed":
                 pass
@@ -196,7 +206,7 @@ def offered(stage3: Stage3UnderTest) -> bool:
 
 @pytest.mark.parametrize("looks", [True, False], ids=["looks", "control"])
 def test_a_replaced_domain_is_found_before_a_step_is_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, looks: bool
+    tmp_path: Path, port: str, monkeypatch: pytest.MonkeyPatch, *, looks: bool
 ) -> None:
     """The new connection itself is the reason to ask; no plan has to run into it.
 
@@ -204,7 +214,7 @@ def test_a_replaced_domain_is_found_before_a_step_is_started(
     """
     if not looks:
         monkeypatch.setattr(LookingAgain, "on_connected", lambda *_: None)
-    first = serve_remote_domain(pki(), TrialDomain())
+    first = serve_remote_domain(pki(), TrialDomain(), address=port)
     with stage3_of(tmp_path, first.address, accept=["trial"]) as stage3:
         token = stage3.issue(scope=SCOPE).token_hash
         assert stage3.run(token, step("trial", "effect")).kind == "completed"
@@ -212,7 +222,7 @@ def test_a_replaced_domain_is_found_before_a_step_is_started(
         with connections.using() as connection:
             before = connection.session
             first.stop()
-            second = serve_remote_domain(pki(), TrialDomain(), address=first.address)
+            second = serve_remote_domain(pki(), TrialDomain(), address=port)
             change(second)
             try:
                 assert eventually(lambda: connection.is_ready and connection.session > before)
@@ -246,6 +256,7 @@ def test_a_domain_that_shows_what_was_accepted_again_is_offered_again(
         # Looked at while it is another one: it stays withheld, whoever knocks.
         for _ in range(3):
             assert stage3.run(token, step("trial", "effect")).reason == "METHOD_UNDECLARED"
+            assert eventually(nobody_looks)
         remote.descriptions.clear()
         remote.descriptions.update(usual)
         assert stage3.run(token, step("trial", "effect")).reason == "METHOD_UNDECLARED"
