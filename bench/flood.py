@@ -22,7 +22,8 @@ from bench.work import PlanWork
 from servicekit.serving.channel import open_channel
 from servicekit.serving.tls import channel_credentials
 
-TICK_S: Final = 0.01
+TICK_S: Final = 0.002
+"""Short, so that a flood is no row of bursts: a refusal would wait for those sent before it."""
 CALL_TIMEOUT_S: Final = 20.0
 
 

@@ -4,6 +4,10 @@
 bounds so wide that nothing is ever refused. In both, plans arrive at five times the rate that the
 pair just executed, from five clients that do not slow down; beside them one honest client, one
 operator who revokes, and probes.
+
+The flood shares the services' processors, which a flood from elsewhere would not, and has the same
+priority: one that stands back sends in bursts, whenever they leave it a processor. With `--pinned`
+each service has one processor, as in `python -m bench`, and shares that one with the flood.
 """
 
 import argparse
@@ -19,7 +23,7 @@ from typing import Final
 from bench import flood, meter
 from bench.load import Target, load_client
 from bench.pair import STAGE4_NAME, TOKEN_LIFETIME_S, USER
-from bench.processes import resident_mib, running
+from bench.processes import cpu_seconds, resident_mib, running, two_cpus
 from bench.work import PlanWork
 from examples.local_pair import LocalPair
 
@@ -44,6 +48,9 @@ class Seen:
     idle: meter.Times = field(default_factory=dict)
     flooded: meter.Times = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    sent_per_second: float = 0.0
+    # By service, in processors.
+    busy: dict[str, float] = field(default_factory=dict)
     resident_mib: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -51,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command's options."""
     parser.add_argument("--seconds", type=float, default=15.0, help="length of each flood")
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="on a real disk")  # noqa: S108 - a new directory is made below it
+    parser.add_argument("--pinned", action="store_true", help="each service on one processor")
     parser.set_defaults(run=run)
 
 
@@ -58,26 +66,36 @@ def run(chosen: argparse.Namespace) -> None:
     """Measure both variants and print them side by side."""
     with tempfile.TemporaryDirectory(dir=chosen.directory) as made:
         seen = {
-            "bounded": measure(Path(made) / "bounded", {}, chosen.seconds),
-            "control: unbounded": measure(Path(made) / "control", UNBOUNDED, chosen.seconds),
+            name: measure(
+                Path(made) / name.split(":")[0], bounds, chosen.seconds, pinned=chosen.pinned
+            )
+            for name, bounds in (("bounded", {}), ("control: unbounded", UNBOUNDED))
         }
     print("\n".join(table(seen)))
 
 
-def measure(directory: Path, bounds: Mapping[str, str], seconds: float) -> Seen:
+def measure(directory: Path, bounds: Mapping[str, str], seconds: float, *, pinned: bool) -> Seen:
     """Start a new pair with these bounds, find its capacity, flood it, and say what was seen."""
     pair = LocalPair(directory)
     pair.make()
     certificates = str(pair.certificates)
     for name in (*FLOODERS, METER):
         pair.run("stage3", "certs", "caller", certificates, name, "--identity", f"client/{name}")
+    outer, inner = two_cpus()
     stage4_bounds = {f"STAGE4_{name}": value for name, value in bounds.items()}
     stage3_bounds = {
         f"STAGE3_{name}": value for name, value in bounds.items() if "CALLER" not in name
     }
+    if pinned:
+        stage4_bounds["STAGE4_CPU"], stage3_bounds["STAGE3_CPU"] = str(outer), str(inner)
     with pair:
         pair.start_stage3(stage3_bounds)
         pair.start_stage4(stage4_bounds)
+        processes = {
+            name: process.pid
+            for name, process in (("stage3", pair.stage3_process), ("stage4", pair.stage4_process))
+            if process is not None
+        }
         token = _issue(pair)
         capacity, p99_ms = _capacity(pair, token)
         seen = Seen(capacity, p99_ms)
@@ -110,10 +128,16 @@ def measure(directory: Path, bounds: Mapping[str, str], seconds: float) -> Seen:
             flood_process.tell("")
             # Every place has been taken once by then: what grows later would grow for ever.
             time.sleep(SETTLE_S)
-            before = _resident(pair)
+            before_mib = {name: resident_mib(pid) for name, pid in processes.items()}
+            before_s = {name: cpu_seconds(pid) for name, pid in processes.items()}
+            start = time.perf_counter()
             seen.flooded = json.loads(meter_process.ask(str(seconds)))
-            seen.resident_mib = {name: (before[name], now) for name, now in _resident(pair).items()}
+            took_s = time.perf_counter() - start
+            for name, pid in processes.items():
+                seen.busy[name] = (cpu_seconds(pid) - before_s[name]) / took_s
+                seen.resident_mib[name] = (before_mib[name], resident_mib(pid))
             seen.counts = json.loads(flood_process.read_line())
+            seen.sent_per_second = seen.counts["sent"] / flooding.seconds
     return seen
 
 
@@ -122,13 +146,14 @@ def table(seen: Mapping[str, Seen]) -> list[str]:
     rows: list[tuple[str, list[str], str]] = [
         ("capacity, plans/s, 32 callers", [f"{one.capacity:,.0f}" for one in seen.values()], ""),
         (
-            "flood: sent, executed, refused",
-            [
-                f"{one.counts['sent']:,}, {one.counts.get('OK', 0):,}, "
-                f"{one.counts.get('RESOURCE_EXHAUSTED', 0):,}"
-                for one in seen.values()
-            ],
+            "flood: executed, refused, neither",
+            [_ended(one.counts) for one in seen.values()],
             "",
+        ),
+        (
+            "flood: sent per second ÷ capacity",
+            [f"{one.sent_per_second / one.capacity:.1f}" for one in seen.values()],
+            f"{TIMES_CAPACITY}",
         ),
         _centile("refusal p50, ms", "refused plan", 50, seen),
         _centile("refusal p99, ms", "refused plan", 99, seen, "< 10"),
@@ -154,6 +179,14 @@ def table(seen: Mapping[str, Seen]) -> list[str]:
         )
         for service in ("stage3", "stage4")
     ]
+    rows += [
+        (
+            f"{service} busy, of a processor",
+            [f"{one.busy[service]:.2f}" for one in seen.values()],
+            "",
+        )
+        for service in ("stage3", "stage4")
+    ]
     head = f"{'':36}" + "".join(f"{name:>28}" for name in seen) + "  goal"
     lines = [
         f"{name:36}" + "".join(f"{value:>28}" for value in values) + f"  {goal}"
@@ -171,6 +204,12 @@ def table(seen: Mapping[str, Seen]) -> list[str]:
     ]
 
 
+def _ended(counts: Mapping[str, int]) -> str:
+    """Say how the calls of a flood ended. Neither: gRPC let go of one, or its time was over."""
+    executed, refused = counts.get("OK", 0), counts.get("RESOURCE_EXHAUSTED", 0)
+    return f"{executed:,}, {refused:,}, {counts['sent'] - executed - refused:,}"
+
+
 def _centile(
     name: str, what: str, centile: int, seen: Mapping[str, Seen], goal: str = ""
 ) -> tuple[str, list[str], str]:
@@ -185,11 +224,6 @@ def _centile(
 def _at(times: meter.Times, what: str, centile: int) -> float:
     own = times.get(what, [])
     return quantiles(own, n=100)[centile - 1] if len(own) > 1 else float("nan")
-
-
-def _resident(pair: LocalPair) -> dict[str, float]:
-    processes = {"stage3": pair.stage3_process, "stage4": pair.stage4_process}
-    return {name: resident_mib(one.pid) for name, one in processes.items() if one is not None}
 
 
 def _issue(pair: LocalPair) -> str:

@@ -24,6 +24,12 @@ REFUSAL_THREADS: Final = 2
 """Threads that only say no: a refusal reads no request, so it never waits for a client. No call
 waits for one of them: where both are busy, a call is refused in the thread that takes it."""
 
+ASKED_BURST: Final = 20
+ASKED_PER_SECOND: Final = 10.0
+"""Refusals that those threads give, so that the access log says who is refused: so many at once,
+and how fast that comes back. More would take from the plans, and from those that they refuse, the
+time of the interpreter, and the log would say the same."""
+
 UNREAD_PER_SHARE: Final = 2
 """Calls of one caller that gRPC may hold, for each that its share lets it have in a handler. A call
 whose answer is written has left its place; its answer stays in memory until the caller has read it.
@@ -58,13 +64,15 @@ class Bounds:
 
 
 class RefusalPool(ThreadPoolExecutor):
-    """The threads that say no to one caller after another, and whether one of them is free."""
+    """The threads that say no to one caller after another, and whether the next is for them."""
 
     def __init__(self, name: str) -> None:
         """Make the pool; a thread is started when there is something to refuse."""
         super().__init__(max_workers=REFUSAL_THREADS, thread_name_prefix=name)
         self._lock = Lock()
         self._under_way = 0
+        self._left = float(ASKED_BURST)
+        self._counted_s: float | None = None
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """Run `fn` in one of the threads and count it until it has ended."""
@@ -82,10 +90,21 @@ class RefusalPool(ThreadPoolExecutor):
         with self._lock:
             self._under_way -= 1
 
-    @property
-    def is_free(self) -> bool:
-        """Say whether a thread would begin the next refusal at once."""
-        return self._under_way < REFUSAL_THREADS
+    def takes_one(self, now_s: float) -> bool:
+        """Say whether a thread is free and the budget allows a refusal now, and charge it for one.
+
+        Asked from one thread, with a clock that never goes back.
+        """
+        if self._under_way >= REFUSAL_THREADS:
+            return False
+        if self._counted_s is not None:
+            earned = (now_s - self._counted_s) * ASKED_PER_SECOND
+            self._left = min(float(ASKED_BURST), self._left + earned)
+        self._counted_s = now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class InPlace(ThreadPoolExecutor):

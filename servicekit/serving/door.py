@@ -2,12 +2,12 @@
 
 What the chain makes of a method depends on the method and on whether there is room, and on nothing
 else of a call; every question about the call is asked when the handler runs. One call passes the
-chain by: where there is no room and those who refuse are busy, it is refused without a question,
+chain by: where there is no room and enough are being refused, it is refused without a question,
 with the same answer each time, so that no refusal waits for another. Deliberately absent: an entry
 for a method that no servicer implements, whose name the caller chooses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 
@@ -20,12 +20,17 @@ class Door(grpc.ServerInterceptor):
     """Stands for the whole chain before gRPC, which asks it from one thread at a time."""
 
     def __init__(
-        self, chain: Sequence[OrderedInterceptor], pool: CallPool, at_once: Handler
+        self,
+        chain: Sequence[OrderedInterceptor],
+        pool: CallPool,
+        at_once: Handler,
+        monotonic_s: Callable[[], float],
     ) -> None:
         """Keep the chain, and what refuses a call of any method in the thread that takes it."""
         self._chain = tuple(chain)
         self._pool = pool
         self._at_once = at_once
+        self._monotonic_s = monotonic_s
         self._made: dict[str, Handler] = {}
         self._refusing: dict[str, Handler] = {}
 
@@ -35,13 +40,14 @@ class Door(grpc.ServerInterceptor):
         """Return the handler of a method behind every interceptor.
 
         Where there is no room, the chain is made while there is none, and refuses; or the call is
-        refused at once, if both threads that refuse are busy. Where there was some room a moment
-        ago there still is: calls leave at any time, but they enter in this thread.
+        refused at once, if the threads that refuse are busy or have refused enough. Where there was
+        some room a moment ago there still is: calls leave at any time, but they enter in this
+        thread.
         """
         full = self._pool.full
         if full:
             self._pool.note_overload()
-            if not self._pool.refusals.is_free:
+            if not self._pool.refusals.takes_one(self._monotonic_s()):
                 return self._at_once
         method = handler_call_details.method
         known = self._refusing if full else self._made

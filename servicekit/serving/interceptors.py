@@ -9,7 +9,7 @@ The order, outermost first, and why each stands where it stands:
 5. deadline: how long anybody waits, so that a call that is already too late starts nothing.
 6. admission: whether there is room, and room for this caller. The room is measured when the call
    arrives; the refusal is given in a pool of its own, after the questions above. Where more calls
-   come than that pool refuses, the rest are refused before the first question, see `door`.
+   come than that pool is there for, the rest are refused before the first question, see `door`.
 7. request: reads and parses the message, so a refused caller's bytes are never read.
 8. turn: how many calls run side by side, innermost, so that a caller who sends slowly, or is
    refused, takes nobody's turn.

@@ -125,7 +125,14 @@ def build_server(
     watch = ReadWatch(policy.monotonic_s, policy.read_max_s)
     server = grpc.server(
         pool,
-        interceptors=[Door(build_interceptors(policy, pool, watch), pool, refuse_at_once(policy))],
+        interceptors=[
+            Door(
+                build_interceptors(policy, pool, watch),
+                pool,
+                refuse_at_once(policy),
+                policy.monotonic_s,
+            )
+        ],
         options=[
             ("grpc.so_reuseport", 0),
             (

@@ -139,7 +139,7 @@ class TestOverload:
             stuck.open.wait(30)
 
         if not protected:
-            monkeypatch.setattr(RefusalPool, "is_free", True)
+            monkeypatch.setattr(RefusalPool, "takes_one", lambda _pool, _now_s: True)
         gate = Gate()
         server = world.serve(
             {"Get": gate}, bounds=Bounds(1, 1), policy=world.policy(on_refused=record)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import grpc
 import pytest
 
-from servicekit.serving.admission import REFUSAL_THREADS, Bounds, CallPool
+from servicekit.serving.admission import ASKED_BURST, REFUSAL_THREADS, Bounds, CallPool
 from servicekit.serving.call_scope import refuse_with
 from servicekit.serving.door import Door
 from servicekit.serving.interceptor_order import OrderedInterceptor
@@ -88,7 +88,7 @@ def asked(door: Door, method: str = "/a.B/Known") -> Handler | None:
 def test_the_chain_is_asked_once_for_a_method(pool: CallPool) -> None:
     """Every later call gets the same handler."""
     passing = _Passing()
-    door = Door([passing], pool, _NO_ROOM)
+    door = Door([passing], pool, _NO_ROOM, lambda: 0.0)
 
     assert [asked(door) for _ in range(3)] == [HANDLER] * 3
     assert passing.asked == 1
@@ -97,7 +97,7 @@ def test_the_chain_is_asked_once_for_a_method(pool: CallPool) -> None:
 def test_a_method_that_nobody_implements_is_never_remembered(pool: CallPool) -> None:
     """Its name is the caller's choice: a list of them would grow without end."""
     passing = _Passing()
-    door = Door([passing], pool, _NO_ROOM)
+    door = Door([passing], pool, _NO_ROOM, lambda: 0.0)
 
     assert [asked(door, f"/a.B/Unknown{number}") for number in range(3)] == [None] * 3
     assert passing.asked == 3
@@ -107,7 +107,7 @@ def test_a_method_that_nobody_implements_is_never_remembered(pool: CallPool) -> 
 def test_a_full_server_refuses_a_method_that_it_served_before(pool: CallPool) -> None:
     """And serves it again afterwards: what was put together with room says nothing without."""
     refusing = _Refusing(pool)
-    door = Door([_Passing(), refusing], pool, _NO_ROOM)
+    door = Door([_Passing(), refusing], pool, _NO_ROOM, lambda: 0.0)
     assert asked(door) is HANDLER
 
     pool._in_flight = 1
@@ -120,7 +120,7 @@ def test_a_full_server_refuses_a_method_that_it_served_before(pool: CallPool) ->
 def test_a_refusal_of_a_full_server_is_not_remembered(pool: CallPool) -> None:
     """The first call of a method may come when there is no room."""
     refusing = _Refusing(pool)
-    door = Door([refusing], pool, _NO_ROOM)
+    door = Door([refusing], pool, _NO_ROOM, lambda: 0.0)
 
     pool._in_flight = 1
     assert asked(door) is refusing.refusal
@@ -132,7 +132,7 @@ def test_a_refusal_of_a_full_server_is_not_remembered(pool: CallPool) -> None:
 def test_a_call_passes_the_chain_by_only_while_those_who_refuse_are_busy(pool: CallPool) -> None:
     """And only where there is no room; the next one is refused by a thread again."""
     refusing = _Refusing(pool)
-    door = Door([refusing], pool, _NO_ROOM)
+    door = Door([refusing], pool, _NO_ROOM, lambda: 0.0)
     until = Event()
     busy = [pool.refusals.submit(until.wait, 10) for _ in range(REFUSAL_THREADS)]
 
@@ -141,8 +141,26 @@ def test_a_call_passes_the_chain_by_only_while_those_who_refuse_are_busy(pool: C
     assert asked(door) is _NO_ROOM
     until.set()
     wait(busy)
-    while not pool.refusals.is_free:
+    while pool.refusals._under_way:
         sleep(0)
 
     assert asked(door) is refusing.refusal
     assert pool.overloaded == 2
+
+
+def test_what_a_flood_is_asked_is_bounded_and_comes_back_with_time(pool: CallPool) -> None:
+    """After a burst ten a second are refused by the chain, and everybody else at once."""
+    refusing = _Refusing(pool)
+    now_s = [0.0]
+    door = Door([refusing], pool, _NO_ROOM, lambda: now_s[0])
+    pool._in_flight = 1
+
+    told = [asked(door) for _ in range(100)]
+    assert told == [refusing.refusal] * ASKED_BURST + [_NO_ROOM] * (100 - ASKED_BURST)
+    for _ in range(1_000):
+        now_s[0] += 0.01
+        told.append(asked(door))
+    assert told[100:].count(refusing.refusal) in {99, 100}
+    now_s[0] += 3_600
+    told = [asked(door) for _ in range(100)]
+    assert told.count(refusing.refusal) == ASKED_BURST
