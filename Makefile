@@ -71,8 +71,9 @@ coverage: $(STAMP) $(NODE_STAMP) $(MCP_STAMP) $(DEPLOY_STAMP) ## make test, and 
 test-tools: $(STAMP) $(NODE_STAMP) $(MCP_STAMP) $(DEPLOY_STAMP) $(MODEL_STAMP) ## fetch what tests need beyond .venv
 
 test-ci: $(STAMP) $(NODE_STAMP) $(MCP_STAMP) $(DEPLOY_STAMP) $(MODEL_STAMP) ## what takes minutes: kill points, the composed pair
-	$(RUN) -m pytest tests -m ci -n 2 --ignore tests/compose
-	$(RUN) -m pytest tests/compose -m ci -n 0
+	$(RUN) -m pytest tests -m ci -n 2 --ignore tests/adversarial --ignore tests/compose
+	# What compares the times of calls is not run beside another worker, whose load it would measure.
+	$(RUN) -m pytest tests/adversarial tests/compose -m ci -n 0
 
 test-long: $(STAMP) $(NODE_STAMP) $(MODEL_STAMP) ## what takes hours; each test prints its figure
 	STAGEGATE_HYPOTHESIS_PROFILE=long $(RUN) -m pytest tests -m long --timeout 0 -s
