@@ -11,7 +11,7 @@ before its handler ever ran.
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Condition, Lock
+from threading import Condition
 from typing import Final, ParamSpec, TypeVar
 
 from servicekit.serving.caller_shares import CallerShares
@@ -63,21 +63,19 @@ class Bounds:
             raise ValueError(message)
 
 
-class RefusalPool(ThreadPoolExecutor):
-    """The threads that say no to one caller after another, and whether the next is for them."""
+class CountingPool(ThreadPoolExecutor):
+    """A thread pool that knows how much it was given and has not ended yet."""
 
-    def __init__(self, name: str) -> None:
-        """Make the pool; a thread is started when there is something to refuse."""
-        super().__init__(max_workers=REFUSAL_THREADS, thread_name_prefix=name)
-        self._lock = Lock()
-        self._under_way = 0
-        self._left = float(ASKED_BURST)
-        self._counted_s: float | None = None
+    def __init__(self, name: str, threads: int) -> None:
+        """Make the pool; a thread is started when there is something for it to do."""
+        super().__init__(max_workers=threads, thread_name_prefix=name)
+        self._in_flight = 0
+        self._changed = Condition()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Run `fn` in one of the threads and count it until it has ended."""
-        with self._lock:
-            self._under_way += 1
+        """Run `fn` in the pool and count it until it has ended."""
+        with self._changed:
+            self._in_flight += 1
         try:
             future = super().submit(fn, *args, **kwargs)
         except BaseException:
@@ -87,15 +85,37 @@ class RefusalPool(ThreadPoolExecutor):
         return future
 
     def _leave(self, _future: object) -> None:
-        with self._lock:
-            self._under_way -= 1
+        with self._changed:
+            self._in_flight -= 1
+            if self._in_flight == 0:
+                self._changed.notify_all()
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many run or wait for a thread."""
+        return self._in_flight
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until none is left; say whether that came to pass within `timeout_s`."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._in_flight == 0, timeout_s)
+
+
+class RefusalPool(CountingPool):
+    """The threads that say no to one caller after another, and whether the next is for them."""
+
+    def __init__(self, name: str) -> None:
+        """Make the pool."""
+        super().__init__(name, REFUSAL_THREADS)
+        self._left = float(ASKED_BURST)
+        self._counted_s: float | None = None
 
     def takes_one(self, now_s: float) -> bool:
         """Say whether a thread is free and the budget allows a refusal now, and charge it for one.
 
         Asked from one thread, with a clock that never goes back.
         """
-        if self._under_way >= REFUSAL_THREADS:
+        if self.in_flight >= REFUSAL_THREADS:
             return False
         if self._counted_s is not None:
             earned = (now_s - self._counted_s) * ASKED_PER_SECOND
@@ -123,12 +143,12 @@ class InPlace(ThreadPoolExecutor):
         return future
 
 
-class CallPool(ThreadPoolExecutor):
+class CallPool(CountingPool):
     """A thread pool that knows how many calls it holds, and whose, and lets them run in turn."""
 
     def __init__(self, name: str, bounds: Bounds) -> None:
         """Make the pool and, beside it, the pool that refuses."""
-        super().__init__(max_workers=bounds.max_in_flight, thread_name_prefix=name)
+        super().__init__(name, bounds.max_in_flight)
         self.refusals = RefusalPool(f"{name}-refusals")
         self.shares = None if bounds.share is None else CallerShares(bounds.share)
         self.unread = (
@@ -137,32 +157,7 @@ class CallPool(ThreadPoolExecutor):
         self.turns = Turns(bounds.pool_size)
         self.computing = None if bounds.computing is None else Turns(bounds.computing)
         self._max_in_flight = bounds.max_in_flight
-        self._in_flight = 0
         self.overloaded = 0
-        self._changed = Condition()
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Run `fn` in the pool and count it until it has ended."""
-        with self._changed:
-            self._in_flight += 1
-        try:
-            future = super().submit(fn, *args, **kwargs)
-        except BaseException:
-            self._leave(None)
-            raise
-        future.add_done_callback(self._leave)
-        return future
-
-    def _leave(self, _future: object) -> None:
-        with self._changed:
-            self._in_flight -= 1
-            if self._in_flight == 0:
-                self._changed.notify_all()
-
-    @property
-    def in_flight(self) -> int:
-        """Return the number of calls running or waiting for a thread."""
-        return self._in_flight
 
     @property
     def full(self) -> bool:
@@ -176,11 +171,6 @@ class CallPool(ThreadPoolExecutor):
     def note_overload(self) -> None:
         """Count a call that was refused because the pool is full; asked as `full` is."""
         self.overloaded += 1
-
-    def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until no call is left; say whether that came to pass within `timeout_s`."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._in_flight == 0, timeout_s)
 
     def close(self) -> None:
         """Take no more work, without waiting for a handler that does not end."""

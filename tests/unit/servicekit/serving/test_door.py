@@ -141,7 +141,7 @@ def test_a_call_passes_the_chain_by_only_while_those_who_refuse_are_busy(pool: C
     assert asked(door) is _NO_ROOM
     until.set()
     wait(busy)
-    while pool.refusals._under_way:
+    while pool.refusals.in_flight:
         sleep(0)
 
     assert asked(door) is refusing.refusal
