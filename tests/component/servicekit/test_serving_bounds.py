@@ -45,6 +45,34 @@ def contexts() -> int:
     return sum(isinstance(held, _Context) for held in gc.get_objects())
 
 
+class FullAndStuck:
+    """A server of one place, which is taken, and both of whose threads that refuse are stuck."""
+
+    def __init__(self, world: World) -> None:
+        self._gate, self._stuck = Gate(), Gate()
+
+        def record(_who: object, _method: str, _reason: str) -> None:
+            self._stuck.entered.release()
+            self._stuck.open.wait(30)
+
+        self.server = world.serve(
+            {"Get": self._gate}, bounds=Bounds(1, 1), policy=world.policy(on_refused=record)
+        )
+        self.channel = world.channel(self.server)
+        self._held = start(self.channel, "Get")
+        self._gate.wait_until_entered(1)
+        stranger = world.channel(self.server, world.authority.caller("domain/notes"))
+        self._strangers = [start(stranger, "Get") for _ in range(REFUSAL_THREADS)]
+        self._stuck.wait_until_entered(REFUSAL_THREADS)
+
+    def let_go(self) -> None:
+        """Let all of them go on, and see that each ends as it should."""
+        self._stuck.open.set()
+        self._gate.open.set()
+        assert self._held.result(timeout=10) == b"through"
+        assert all(future.exception(timeout=10) is not None for future in self._strangers)
+
+
 @pytest.mark.parametrize("protected", [True, False], ids=["protected", "control"])
 def test_a_refused_call_is_let_go_without_a_search_for_cycles(
     world: World, monkeypatch: pytest.MonkeyPatch, *, protected: bool
@@ -132,24 +160,11 @@ class TestOverload:
 
         It is told the same reason. The control has everybody wait for these threads.
         """
-        stuck, patience_s = Gate(), FAST_S if protected else 0.5
-
-        def record(_who: object, _method: str, _reason: str) -> None:
-            stuck.entered.release()
-            stuck.open.wait(30)
-
+        patience_s = FAST_S if protected else 0.5
         if not protected:
             monkeypatch.setattr(RefusalPool, "takes_one", lambda _pool, _now_s: True)
-        gate = Gate()
-        server = world.serve(
-            {"Get": gate}, bounds=Bounds(1, 1), policy=world.policy(on_refused=record)
-        )
-        channel = world.channel(server)
-        held = start(channel, "Get")
-        gate.wait_until_entered(1)
-        stranger = world.channel(server, world.authority.caller("domain/notes"))
-        strangers = [start(stranger, "Get") for _ in range(REFUSAL_THREADS)]
-        stuck.wait_until_entered(REFUSAL_THREADS)
+        full = FullAndStuck(world)
+        server, channel = full.server, full.channel
         crowd = [start(channel, "Get") for _ in range(20)]
         try:
             refused = [future.exception(timeout=patience_s) for future in crowd]
@@ -161,30 +176,15 @@ class TestOverload:
             told = decode_rpc_error(error)
             assert (told.code, told.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
             assert told.domain == "stagegate"
-        stuck.open.set()
-        gate.open.set()
-        assert held.result(timeout=10) == b"through"
-        assert all(future.exception(timeout=10) is not None for future in (*crowd, *strangers))
-        assert server.overloaded == len(crowd) + len(strangers)
+        full.let_go()
+        assert all(future.exception(timeout=10) is not None for future in crowd)
+        assert server.overloaded == len(crowd) + REFUSAL_THREADS
         assert call(channel, "Get") == b"through"
 
     def test_a_refusal_at_once_takes_no_place_and_leaves_no_line(self, world: World) -> None:
         """A thousand of them, while the threads that refuse are busy: nothing of them is left."""
-        stuck, gate = Gate(), Gate()
-
-        def record(_who: object, _method: str, _reason: str) -> None:
-            stuck.entered.release()
-            stuck.open.wait(30)
-
-        server = world.serve(
-            {"Get": gate}, bounds=Bounds(1, 1), policy=world.policy(on_refused=record)
-        )
-        channel = world.channel(server)
-        held = start(channel, "Get")
-        gate.wait_until_entered(1)
-        stranger = world.channel(server, world.authority.caller("domain/notes"))
-        strangers = [start(stranger, "Get") for _ in range(REFUSAL_THREADS)]
-        stuck.wait_until_entered(REFUSAL_THREADS)
+        full = FullAndStuck(world)
+        server, channel = full.server, full.channel
         before = contexts()
         for _ in range(1_000):
             assert failure(channel, "Get").reason == "OVERLOADED"
@@ -195,10 +195,7 @@ class TestOverload:
             _wait_for(lambda: contexts() <= before + 1)
         finally:
             gc.enable()
-        gate.open.set()
-        stuck.open.set()
-        assert held.result(timeout=10) == b"through"
-        assert all(future.exception(timeout=10) is not None for future in strangers)
+        full.let_go()
 
     def test_a_thread_of_grpc_outlives_what_it_runs_in_place(self) -> None:
         """What is raised is kept in the future, as a pool keeps it."""
